@@ -1,0 +1,58 @@
+"""The command line: the only place that imports Click. A command's module is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from ckptctl import __version__, tensorflow
+from ckptctl.cli.exits import failed
+
+_COMMANDS = ("demo", "ls", "prune", "watch")
+
+
+class _Commands(click.Group):
+    """Finds a command in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"ckptctl.cli.{cmd_name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with failed():
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CKPTCTL"},
+    epilog="Every option can be set in the environment: CKPTCTL_PRUNE_KEEP=3 is `ckptctl prune --keep 3`.",
+)
+@click.version_option(__version__, prog_name="ckptctl", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Inspects and prunes TensorFlow checkpoint directories, whichever trainer writes them.
+
+    The newest restorable checkpoint and the trainer's own last word survive whatever happens.
+
+    \b
+      ckptctl ls                    what is here
+      ckptctl prune --keep 3 -n     what would go
+      ckptctl prune --keep 3        let it go
+      ckptctl watch --keep 3        keep three while the trainer goes on
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+
+
+def main() -> None:
+    """Runs the command line; a process of our own, which may load TensorFlow as it needs it."""
+    tensorflow.load_alone()
+    cli()
+
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,82 @@
+"""Exit codes, and how an error becomes one: the one place for both."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from typing import TYPE_CHECKING
+
+import click
+
+from ckptctl import posix
+from ckptctl.errors import CkptctlError, PolicyError, RefusedError
+from ckptctl.render import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Exit(enum.IntEnum):
+    """What a command's exit code says."""
+
+    FINE = 0
+    FOUND = 1
+    """Something was found, or left undone."""
+    USAGE = 2
+    UNREADABLE = 3
+    """Nothing there, or it cannot be read."""
+    REFUSED = 4
+    """Refused, to protect data; another ckptctl at work too."""
+
+
+def exit_code(error: Exception) -> Exit:
+    """The exit code that an error stands for."""
+    if isinstance(error, PolicyError):
+        return Exit.USAGE
+    return Exit.REFUSED if isinstance(error, RefusedError) else Exit.UNREADABLE
+
+
+def complain(message: str) -> None:
+    """Prints a diagnostic to stderr."""
+    click.echo(f"ckptctl: {escape(message)}", err=True)
+
+
+@contextlib.contextmanager
+def failed() -> Iterator[None]:
+    """Turns our errors, and the system's, into a message and an exit code; no traceback reaches a user."""
+    try:
+        yield
+    except CkptctlError as error:
+        complain(str(error))
+        raise click.exceptions.Exit(exit_code(error)) from error
+    except BrokenPipeError:
+        raise  # Click knows what to do: the reader of our output has gone
+    except OSError as error:
+        complain(f"{error.filename or 'the system'}: {posix.reason(error)}")
+        raise click.exceptions.Exit(Exit.UNREADABLE) from error
+
+
+class Outcome:
+    """Goes on with the next directory after one has failed, and remembers the gravest exit code."""
+
+    def __init__(self) -> None:
+        self.code = Exit.FINE
+
+    @contextlib.contextmanager
+    def directory(self) -> Iterator[None]:
+        """Catches what goes wrong with one directory."""
+        try:
+            yield
+        except PolicyError:
+            raise
+        except CkptctlError as error:
+            complain(str(error))
+            self.add(exit_code(error))
+
+    def add(self, code: Exit) -> None:
+        """Takes note of an exit code."""
+        self.code = max(self.code, code)
+
+    def exit(self) -> None:
+        """Ends the command with the gravest code."""
+        click.get_current_context().exit(self.code)

@@ -1,0 +1,77 @@
+"""`ckptctl ls`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from ckptctl import render
+from ckptctl.cli import options
+from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.scan import scan, scan_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckptctl.model import Directory
+
+
+@click.command(name="ls")
+@options.directories
+@click.option("-r", "--recursive", is_flag=True, help="Look below each DIR too; links are not followed.")
+@click.option(
+    "--sort",
+    type=click.Choice(list(render.SORT_KEYS)),
+    default="time",
+    show_default=True,
+    help="The order of the rows, lowest first.",
+)
+@options.latest_filename
+@options.table_format
+@options.as_json
+def command(
+    *,
+    directories: tuple[str, ...],
+    recursive: bool,
+    sort: str,
+    latest_filename: str,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Lists the checkpoints of each DIR (default: the current one), oldest first.
+
+    \b
+    Exit codes: 0 fine; 2 usage; 3 no checkpoints there, or it cannot be read.
+
+    \b
+    Example:  ckptctl ls -r runs --sort size
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    outcome = Outcome()
+
+    def found() -> Iterator[Directory]:
+        for path in directories or (".",):
+            with outcome.directory():
+                if recursive:
+                    yield from scan_tree(path, latest_filename=latest_filename, on_error=unreadable)
+                else:
+                    yield scan(path, latest_filename=latest_filename)
+
+    def unreadable(error: Exception) -> None:
+        complain(str(error))
+        outcome.add(Exit.UNREADABLE)
+
+    seen = list(found())
+    if as_json:
+        click.echo(json.dumps(render.directories_json(seen), indent=2))
+    else:
+        plain = click.get_current_context().get_parameter_source("form") is click.core.ParameterSource.DEFAULT
+        for at, directory in enumerate(seen):
+            if plain:
+                click.echo(("\n" if at else "") + render.summary(directory))
+            if directory.checkpoints:
+                click.echo(render.checkpoints(directory, form, sort))
+    if not any(directory.checkpoints for directory in seen):
+        outcome.add(Exit.UNREADABLE)
+    outcome.exit()

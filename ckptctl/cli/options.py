@@ -1,0 +1,122 @@
+"""Options and arguments that commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from tabulate import tabulate_formats
+
+from ckptctl import naming, units
+from ckptctl.errors import PolicyError
+from ckptctl.plan import Order, Protections
+from ckptctl.policy import Newest, Policy, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+class Duration(click.ParamType[float]):
+    """A duration such as 30s, 10m or 36h; seconds in the program."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads it."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        try:
+            return units.parse_duration(value)
+        except PolicyError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _file_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value or "/" in value or value in {".", ".."}:
+        raise click.BadParameter("a file's name in the directory is meant, without a path", ctx, param)
+    return value
+
+
+directories = click.argument("directories", metavar="[DIR]...", nargs=-1, type=click.Path())
+
+latest_filename = click.option(
+    "--latest-filename",
+    metavar="NAME",
+    default=naming.STATE_FILE,
+    show_default=True,
+    callback=_file_name,
+    help="The state file's name, where the trainer chose one of its own (TF1's Saver).",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the README documents it.")
+table_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(tabulate_formats)),
+    default="simple",
+    show_default=True,
+    metavar="NAME",
+    help="The table's format, by tabulate's name for it: github, tsv, html ...",
+)
+dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and touch nothing.")
+
+
+def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    def decorate(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+retention = _stack(
+    click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
+    click.option(
+        "--min-age",
+        type=Duration(),
+        default="0s",
+        show_default=True,
+        help="Keep whatever was written more recently than this, besides.",
+    ),
+    click.option(
+        "--protect",
+        multiple=True,
+        metavar="NAME",
+        help="Keep this checkpoint whatever the policy says; * and ? stand for anything. Repeatable.",
+    ),
+    click.option(
+        "--include-preserved",
+        is_flag=True,
+        help="Let the policy decide about checkpoints that keep_checkpoint_every_n_hours may have preserved.",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice([order.value for order in Order]),
+        help="What makes a checkpoint newer where time and step disagree; without it, both are heard.",
+    ),
+)
+"""What decides which checkpoints stay: a policy and protections, see `policy_of` and `protections_of`."""
+
+
+def policy_of(options: Mapping[str, Any]) -> Policy:
+    """The policy that the options of `retention` make.
+
+    Raises:
+        PolicyError: It is empty or makes no sense.
+    """
+    rules: list[Rule] = []
+    if options["keep"] is not None:
+        rules.append(Newest(options["keep"]))
+    return Policy(tuple(rules))
+
+
+def protections_of(options: Mapping[str, Any]) -> Protections:
+    """The protections that the options of `retention` make."""
+    return Protections(
+        min_age=options["min_age"],
+        protect=tuple(naming.prefix_of(name).rpartition("/")[2] for name in options["protect"]),
+        include_preserved=options["include_preserved"],
+        order=None if options["order"] is None else Order(options["order"]),
+    )

@@ -1,0 +1,110 @@
+"""`ckptctl prune`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ckptctl import render
+from ckptctl.cli import options
+from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.errors import CkptctlError, PolicyError
+from ckptctl.plan import matches
+from ckptctl.prune import prune
+from ckptctl.scan import scan
+
+if TYPE_CHECKING:
+    from ckptctl.model import Plan, Report
+
+
+@click.command(name="prune")
+@options.directories
+@options.retention
+@options.dry_run
+@options.latest_filename
+@options.table_format
+@options.as_json
+def command(
+    *,
+    directories: tuple[str, ...],
+    dry_run: bool,
+    latest_filename: str,
+    form: str,
+    as_json: bool,
+    **retention: Any,
+) -> None:
+    """Deletes the checkpoints of each DIR (default: the current one) that no rule keeps.
+
+    The plan is shown first, with a reason for each checkpoint. There is no prompt: the rule that you give is
+    the consent, and -n shows the plan alone.
+
+    Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
+    and what is being saved.
+
+    \b
+    Exit codes: 0 fine; 1 something could not be deleted; 2 usage;
+    3 not there or unreadable; 4 refused, to protect data.
+
+    \b
+    Example:  ckptctl prune --keep 3 --protect best-\\* -n
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    policy, protections = options.policy_of(retention), options.protections_of(retention)
+    paths = directories or (".",)
+    _check_protected(paths, protections.protect, latest_filename)
+    outcome = Outcome()
+    reports: list[Report] = []
+
+    def announce(plan: Plan) -> None:
+        if not as_json:
+            click.echo(("\n" if reports else "") + render.plan(plan, form))
+            for note in plan.notes:
+                complain(note)
+
+    for path in paths:
+        with outcome.directory():
+            report = prune(
+                path,
+                policy,
+                protections,
+                latest_filename=latest_filename,
+                dry_run=dry_run,
+                announce=announce,
+            )
+            reports.append(report)
+            if not as_json:
+                _show(report)
+            if report.failed:
+                outcome.add(Exit.FOUND)
+    if as_json:
+        click.echo(json.dumps({"directories": [render.report_json(report) for report in reports]}, indent=2))
+    outcome.exit()
+
+
+def _show(report: Report) -> None:
+    for note in report.notes:
+        complain(note)
+    for name in report.spared:
+        complain(f"{name} stays: the trainer wrote it or named it in the meantime")
+    for failure in report.failed:
+        complain(f"{failure.name} could not be deleted: {failure.error}")
+    click.echo(render.outcome(report))
+
+
+def _check_protected(paths: tuple[str, ...], patterns: tuple[str, ...], latest_filename: str) -> None:
+    """Stops before anything is deleted if a name that should be protected is misspelt."""
+    if not patterns:
+        return
+    names: set[str] = set()
+    for path in paths:
+        try:
+            names.update(one.name for one in scan(path, latest_filename=latest_filename).checkpoints)
+        except CkptctlError:
+            continue  # said when its turn comes
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            raise PolicyError(
+                f"--protect {pattern} names no checkpoint in {', '.join(paths)}: nothing was deleted; "
+                "`ckptctl ls` shows the names"
+            )

@@ -1,0 +1,120 @@
+"""`ckptctl watch`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import Any
+
+import click
+
+from ckptctl.cli import options
+from ckptctl.render import escape, iso
+from ckptctl.units import format_bytes
+from ckptctl.watch import Event, Watcher
+
+
+@click.command(name="watch")
+@options.directories
+@options.retention
+@options.dry_run
+@click.option("-r", "--recursive", is_flag=True, help="Watch every run directory below each DIR too.")
+@click.option(
+    "--settle",
+    type=options.Duration(),
+    default="1s",
+    show_default=True,
+    help="How long a directory has to be quiet before it is looked at.",
+)
+@click.option(
+    "--rescan",
+    type=options.Duration(),
+    default="1m",
+    show_default=True,
+    help="How often everything is looked at, whether or not there were events.",
+)
+@click.option("--poll", is_flag=True, help="Do without the file system's events (NFS, some containers).")
+@options.latest_filename
+@options.as_json
+def command(
+    *,
+    directories: tuple[str, ...],
+    dry_run: bool,
+    recursive: bool,
+    settle: float,
+    rescan: float,
+    poll: bool,
+    latest_filename: str,
+    as_json: bool,
+    **retention: Any,
+) -> None:
+    """Prunes each DIR (default: the current one) whenever its trainer has saved, until it is stopped.
+
+    A DIR need not exist yet, and may go and come back. SIGTERM and SIGINT finish the deletion in hand.
+
+    \b
+    Exit codes: 0 stopped by a signal; 2 usage; 3 TensorFlow cannot be loaded;
+    4 another watch has one of the directories.
+
+    \b
+    Example:  ckptctl watch --keep 3 -r runs
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    watcher = Watcher(
+        directories or (".",),
+        options.policy_of(retention),
+        options.protections_of(retention),
+        latest_filename=latest_filename,
+        recursive=recursive,
+        settle=settle,
+        rescan=max(rescan, settle, _SHORTEST_RESCAN),
+        poll=poll,
+        dry_run=dry_run,
+        report=_print_json if as_json else _print_line,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: watcher.stop())
+    watcher.run()
+
+
+_SHORTEST_RESCAN = 0.1
+"""Seconds; less would be a busy loop."""
+
+
+def _print_json(event: Event) -> None:
+    head = {"time": iso(event.time), "event": event.event, "directory": event.directory}
+    click.echo(json.dumps({**head, **event.details}))
+
+
+def _print_line(event: Event) -> None:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
+    where = escape(event.directory) + ": " if event.directory else ""
+    for number, words in enumerate(_words(event)):
+        click.echo(f"{moment} {where}{'' if number == 0 else '  '}{escape(words)}", err=event.event in _WRONG)
+
+
+_WRONG = frozenset({"refused", "failed"})
+
+
+def _words(event: Event) -> list[str]:
+    details = event.details
+    if event.event == "pruned":
+        verb = "would delete" if details.get("dry_run") else "deleted"
+        freed = "" if details.get("dry_run") else f", freed {format_bytes(details['freed_bytes'])}"
+        names = ", ".join(details["deleted"]) or "nothing"
+        return [f"{verb} {names}{freed}; {details['kept']} stay", *details["notes"]]
+    if event.event == "failed" and "failed" in details:
+        return [f"{one['name']} could not be deleted: {one['error']}" for one in details["failed"]]
+    if event.event in _WRONG:
+        return [details["error"]]
+    if event.event == "polling":
+        return [f"the system's limit on file events is reached ({details['reason']}): polling from now on"]
+    return [_PLAIN[event.event]]
+
+
+_PLAIN = {
+    "watching": "watching",
+    "waiting": "not there yet; waiting for it",
+    "gone": "gone; waiting for it to come back",
+    "stopped": "stopped",
+}

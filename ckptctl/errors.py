@@ -1,0 +1,38 @@
+"""The exceptions that ckptctl raises. Each message names the file, what was expected, and what to do next."""
+
+from __future__ import annotations
+
+
+class CkptctlError(Exception):
+    """The base of every error that ckptctl raises on purpose."""
+
+
+class UnreadableError(CkptctlError):
+    """A directory or a file is not there, or the system does not let us read it."""
+
+
+class RefusedError(CkptctlError):
+    """Going on might cost the user data, so nothing was done."""
+
+
+class SavedModelError(RefusedError):
+    """The directory belongs to a SavedModel."""
+
+
+class LockedError(RefusedError):
+    """Another ckptctl is at work in the directory."""
+
+
+class PolicyError(CkptctlError):
+    """A retention policy makes no sense: it is empty, or a number in it is out of range."""
+
+
+class TensorFlowError(CkptctlError):
+    """TensorFlow could not be loaded."""
+
+
+class BundleError(CkptctlError):
+    """A checkpoint's index or data does not hold what the format asks for.
+
+    The message says which file, which offset, and what was expected there.
+    """

@@ -1,0 +1,300 @@
+"""Edits a small file beside a program that replaces it whenever it likes, and loses none of its words.
+
+The trainer replaces its state file by renaming another one over it, and asks nobody. Between our reading and
+our writing it may speak, and a plain rename of ours would then wipe out what it said. So:
+
+1. read the file and keep it open (*expected*);
+2. write the edited text to a temporary name beside it;
+3. **exchange** the two names. What now lies under the temporary name is exactly what we replaced;
+4. if that is *expected* (the same inode, compared while we hold both open, with the same text): done, unlink
+   it. If it is not, the trainer spoke in between. Its words win: edit *those*, and go to 2, this time
+   expecting our own file to come out.
+
+Why no update is lost: a text leaves the file's name only by the trainer's own rename, which it means, or by
+our exchange, which hands it to us. We end only when what came out is what our text was made from, or a text
+of ours; every other text is carried into the next one. The name is never absent.
+
+Why TensorFlow's readers are not disturbed: its reader opens the file, then asks for the size *by name*. If
+that size is smaller than the file that it opened, it reads a cut text, ignores the state, and a training
+script that asks at that moment starts from scratch. So a new text is padded to the length of the one it
+replaces.
+
+What a kill leaves: the temporary name tells what we put there (inode and digest) and the digest of what was
+expected to come out. At the next start `recover` looks at what lies under it:
+
+- our own text: the exchange had not happened, or ours came out again after a later one: drop it;
+- what was expected: the exchange was done: drop it;
+- anything else is the trainer's word. If our text still has the file's name, the trainer has said nothing
+  since: a copy takes its place, by the same steps as above. If not, the trainer has spoken again: drop it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckptctl import posix
+from ckptctl.errors import RefusedError
+from ckptctl.naming import PRIVATE_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_BYTES = 32 * 1024 * 1024
+"""The largest file that is read: over 100,000 checkpoints with timestamps."""
+
+_UNFINISHED = PRIVATE_PREFIX + "new-"
+_TEMPORARY = re.compile(
+    re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
+    r"-(?P<digest>[0-9a-f]{16})-(?P<expected>[0-9a-f]{16})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A file held open, and the text that it had when it was opened. Close it.
+
+    As long as it is held open its inode number cannot be given to another file.
+
+    Attributes:
+        fd: Its descriptor.
+        text: Its bytes.
+        stat: What fstat said.
+    """
+
+    fd: int
+    text: bytes
+    stat: os.stat_result
+
+    @classmethod
+    def take(cls, directory: int, name: str) -> Snapshot:
+        """Opens and reads a file.
+
+        Args:
+            directory: A descriptor.
+            name: The file's name in it.
+
+        Raises:
+            OSError: It cannot be opened or read.
+            RefusedError: It is not a regular file, or too large to be read.
+        """
+        fd = posix.open_regular(directory, name)
+        try:
+            stat = os.fstat(fd)
+            text = _read(fd, name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd, text, stat)
+
+    def close(self) -> None:
+        """Lets go of it."""
+        os.close(self.fd)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that stand for the text."""
+        return hashlib.sha256(self.text).hexdigest()[:16]
+
+    def is_same(self, other: Snapshot) -> bool:
+        """Whether it is the same file as another that is held open, with the same text."""
+        return os.path.samestat(self.stat, other.stat) and self.text == other.text
+
+    def is_current(self, directory: int, name: str) -> bool:
+        """Whether the name still leads to this file, not written to since."""
+        try:
+            now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(now, self.stat) and (now.st_size, now.st_mtime_ns) == (
+            self.stat.st_size,
+            self.stat.st_mtime_ns,
+        )
+
+
+def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot], bytes]) -> Snapshot:
+    """Replaces a file by an edited text without losing what its writer says in the meantime.
+
+    Args:
+        directory: The descriptor of the directory that holds it.
+        name: The file's name.
+        base: What it is believed to hold. Stays open.
+        edit: Makes the new text; called again with the writer's newer text each time it spoke in between.
+
+    Returns:
+        The new file, which carries the last words of the writer, edited. To be closed by the caller.
+
+    Raises:
+        NotImplementedError: The file system cannot exchange names. Nothing was changed.
+        FileNotFoundError: The file is gone. Nothing was changed.
+        PermissionError: The new file cannot be given the old one's owner. Nothing was changed.
+        OSError: The new file cannot be written. If that is so after the writer spoke, its words lie under a
+            temporary name until `recover` puts them back.
+        RefusedError: Something that is not a regular file came in between; it was put back.
+    """
+    return _carry(directory, name, expected=base, words=base, edit=edit)
+
+
+def recover(directory: int, name: str) -> None:
+    """Finishes or undoes what a killed `replace` left behind. The caller holds the directory's lock.
+
+    Args:
+        directory: A descriptor.
+        name: The name of the file that was being replaced.
+
+    Raises:
+        OSError: Something cannot be read, written or removed; it is left for the next time.
+        RefusedError: The same, of something that is not a regular file.
+    """
+    for entry in sorted(os.listdir(directory)):
+        if entry.startswith(_UNFINISHED):
+            os.unlink(entry, dir_fd=directory)
+        elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):
+            _recover_one(directory, name, entry, match)
+
+
+def _recover_one(directory: int, name: str, entry: str, said: re.Match[str]) -> None:
+    with contextlib.closing(Snapshot.take(directory, entry)) as found:
+        if found.digest not in {said["digest"], said["expected"]}:
+            try:
+                current = Snapshot.take(directory, name)
+            except FileNotFoundError:
+                posix.rename_new(directory, entry, name)
+                return
+            with contextlib.closing(current):
+                if (f"{current.stat.st_ino:x}", current.digest) == (said["inode"], said["digest"]):
+                    _carry(directory, name, current, found, lambda words: words.text, under=entry).close()
+                    return
+    os.unlink(entry, dir_fd=directory)
+
+
+def _carry(
+    directory: int,
+    name: str,
+    expected: Snapshot,
+    words: Snapshot,
+    edit: Callable[[Snapshot], bytes],
+    under: str | None = None,
+) -> Snapshot:
+    """Exchanges until what comes out is `expected`.
+
+    `words` is what the writer said last, and `under` the temporary name that holds it, if it is not in the
+    file itself; every such name is unlinked in the end.
+    """
+    opened: list[Snapshot] = []
+    superseded: list[str] = [] if under is None else [under]
+    try:
+        while True:
+            try:
+                text = _pad(edit(words), max(len(words.text), len(expected.text)))
+                temporary, ours = _write(directory, name, text, words, expected)
+            except BaseException:
+                if superseded:
+                    _put_back(directory, name, superseded[-1], expected, words)
+                raise
+            opened.append(ours)
+            try:
+                posix.exchange(directory, temporary, name)
+            except (OSError, NotImplementedError):
+                os.unlink(temporary, dir_fd=directory)
+                raise
+            out = _take_out(directory, name, temporary, ours)
+            opened.append(out)
+            superseded.append(temporary)
+            # From here on the writer's last words are in the file or in `out`.
+            if out.is_same(expected):
+                posix.sync(directory)
+                for entry in reversed(superseded):
+                    os.unlink(entry, dir_fd=directory)
+                opened.remove(ours)
+                return ours
+            expected, words = ours, out
+    finally:
+        for snapshot in opened:
+            snapshot.close()
+
+
+def _put_back(directory: int, name: str, temporary: str, expected: Snapshot, words: Snapshot) -> None:
+    """Gives the writer's words their place back as they are, where no text can be written (a full disk)."""
+    opened = []
+    try:
+        while True:
+            posix.exchange(directory, temporary, name)
+            out = Snapshot.take(directory, temporary)
+            opened.append(out)
+            if out.is_same(expected):
+                os.unlink(temporary, dir_fd=directory)
+                return
+            expected, words = words, out  # newer words came out: theirs is the place
+    finally:
+        for snapshot in opened:
+            snapshot.close()
+
+
+def _take_out(directory: int, name: str, temporary: str, ours: Snapshot) -> Snapshot:
+    """Opens what came out; what cannot be read as a state file is given its place back."""
+    try:
+        return Snapshot.take(directory, temporary)
+    except (OSError, RefusedError) as error:
+        posix.exchange(directory, temporary, name)
+        with contextlib.suppress(OSError, RefusedError):
+            back = Snapshot.take(directory, temporary)
+            with contextlib.closing(back):
+                if back.is_same(ours):
+                    os.unlink(temporary, dir_fd=directory)
+        raise RefusedError(f"{name} was replaced by something that cannot be read: {error}") from error
+
+
+def _write(
+    directory: int, name: str, text: bytes, like: Snapshot, expected: Snapshot
+) -> tuple[str, Snapshot]:
+    """Writes a temporary file with the mode and owner of another, on the disk before its name says so."""
+    unfinished = _UNFINISHED + secrets.token_hex(8)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(unfinished, flags, 0o600, dir_fd=directory)
+    try:
+        written = 0
+        while written < len(text):
+            written += os.write(fd, text[written:])
+        made = os.fstat(fd)
+        if (made.st_uid, made.st_gid) != (like.stat.st_uid, like.stat.st_gid):
+            os.fchown(fd, like.stat.st_uid, like.stat.st_gid)
+        os.fchmod(fd, like.stat.st_mode & 0o7777)
+        posix.sync(fd)
+        ours = Snapshot(fd, text, os.fstat(fd))
+        temporary = f"{PRIVATE_PREFIX}state-{_key(name)}-{ours.stat.st_ino:x}-{ours.digest}-{expected.digest}"
+        os.rename(unfinished, temporary, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.close(fd)
+        os.unlink(unfinished, dir_fd=directory)
+        raise
+    return temporary, ours
+
+
+def _read(fd: int, name: str) -> bytes:
+    size = os.fstat(fd).st_size
+    if size > MAX_BYTES:
+        raise RefusedError(f"{name} holds {size:,} bytes: a state file has at most {MAX_BYTES:,}")
+    parts = []
+    got = 0
+    while part := os.pread(fd, MAX_BYTES + 1 - got, got):
+        parts.append(part)
+        got += len(part)
+        if got > MAX_BYTES:
+            raise RefusedError(f"{name} grows while it is read")
+    return b"".join(parts)
+
+
+def _pad(text: bytes, length: int) -> bytes:
+    # A comment, and one that may be cut anywhere: a reader may see only a part of it.
+    missing = length - len(text)
+    return text if missing <= 0 else text + b"#" + b" " * (missing - 2) + b"\n"[: missing - 1]
+
+
+def _key(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]

@@ -1,0 +1,124 @@
+"""File name <-> (prefix, role), as TensorFlow's savers name things. Pure: nothing here looks at a disk.
+
+Names are taken apart literally and never globbed: `run[1]` and `ckpt?` are names like any other, and
+`ckpt-1` is not a part of `ckpt-10`.
+
+Answers to `tensorflow/core/util/tensor_bundle/naming.cc` (`MetaFilename`, `DataFilename`), to
+`save_restore_v2_ops.cc` (parts below `_temp`), and to `Saver` and `meta_graph_filename` of TF1.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+STATE_FILE = "checkpoint"
+"""What a state file is called unless the trainer says otherwise (`latest_filename`)."""
+
+PRIVATE_PREFIX = ".ckptctl-"
+"""How the names begin that ckptctl gives to files while it works; none of them outlives a finished run."""
+
+
+class Role(enum.Enum):
+    """What a file is to its checkpoint."""
+
+    INDEX = "index"
+    SHARD = "shard"
+    META = "meta"
+    V1_SHARD = "v1 shard"
+    """`P-00000-of-00002`. Data sets are named like this too: only its content tells."""
+    LEFTOVER = "leftover"
+    """Part of a save under way, or of one that was cut short."""
+    PRIVATE = "private"
+    """Ours: see `PRIVATE_PREFIX`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedName:
+    """A file name taken apart.
+
+    Attributes:
+        prefix: The checkpoint's name; empty for leftovers and private files.
+        role: What the file is.
+        shard: Which one, from 0.
+        shards: Of how many.
+    """
+
+    prefix: str
+    role: Role
+    shard: int = 0
+    shards: int = 0
+
+
+# TensorFlow prints both numbers with %05d: five digits, more only where five do not suffice.
+_SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<shard>\d{5,9})-of-(?P<shards>\d{5,9})", re.DOTALL)
+_V1_SHARD = re.compile(r"(?P<prefix>.+)-(?P<shard>\d{5,9})-of-(?P<shards>\d{5,9})", re.DOTALL)
+_V1_PATTERN = re.compile(r"(?P<prefix>.+)-\?{5,9}-of-\d{5,9}", re.DOTALL)
+_LEFTOVER_FILE = re.compile(
+    r".+\.tempstate\d+"  # a shard that is being written
+    r"|.+\.tmp[0-9a-f]{32}",  # a state file or a .meta before its rename
+    re.DOTALL,
+)
+_LEFTOVER_DIRECTORY = re.compile(r".*_temp(?:_[0-9a-f]{32})?|workertemp_.*", re.DOTALL)
+_STEP = re.compile(r"-([0-9]+)\Z")
+
+
+def parse(name: str) -> ParsedName | None:
+    """Takes a file's name apart.
+
+    Args:
+        name: A directory entry's name.
+
+    Returns:
+        Its prefix and role, or None for a name that no saver gives to a part of a checkpoint. A V1 data file
+        under the bare prefix is such a name: see `ckptctl.scan` for how it is found.
+    """
+    if name.startswith(PRIVATE_PREFIX):
+        return ParsedName("", Role.PRIVATE)
+    if _LEFTOVER_FILE.fullmatch(name):
+        return ParsedName("", Role.LEFTOVER)
+    if match := _SHARD.fullmatch(name):
+        return _numbered(match, Role.SHARD)
+    for suffix, role in ((".index", Role.INDEX), (".meta", Role.META)):
+        if name.endswith(suffix) and len(name) > len(suffix):
+            return ParsedName(name.removesuffix(suffix), role)
+    if match := _V1_SHARD.fullmatch(name):
+        return _numbered(match, Role.V1_SHARD)
+    return None
+
+
+def _numbered(match: re.Match[str], role: Role) -> ParsedName | None:
+    shard, shards = int(match["shard"]), int(match["shards"])
+    return ParsedName(match["prefix"], role, shard, shards) if shard < shards else None
+
+
+def is_leftover_directory(name: str) -> bool:
+    """Tells whether a directory is one in which savers put parts before they rename them."""
+    return _LEFTOVER_DIRECTORY.fullmatch(name) is not None
+
+
+def step_of(name: str) -> int | None:
+    """The number behind the name's last dash: a save counter or a global step, as the writer pleased."""
+    match = _STEP.search(name)
+    return int(match[1]) if match else None
+
+
+def prefix_of(path: str) -> str:
+    """The checkpoint that a user means by its prefix or by any of its files.
+
+    Args:
+        path: As typed or completed by a shell; only the part behind the last slash is looked at.
+
+    Returns:
+        The path with the file's suffix taken off.
+    """
+    head, slash, tail = path.rpartition("/")
+    parsed = parse(tail)
+    return path if parsed is None or not parsed.prefix else head + slash + parsed.prefix
+
+
+def listed_prefix(path: str) -> str:
+    """The prefix of a path in a state file; a sharded V1 checkpoint is listed as `P-?????-of-00002`."""
+    match = _V1_PATTERN.fullmatch(path)
+    return match["prefix"] if match else path

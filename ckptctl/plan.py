@@ -1,0 +1,203 @@
+"""Rules and protections -> Plan. Pure: no disk, no clock.
+
+The protections stand above every policy; each is a reason that the plan shows. Wherever two readings of a
+directory are possible, what either of them would keep is kept.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckptctl import units
+from ckptctl.errors import PolicyError, RefusedError, SavedModelError
+from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from ckptctl.policy import Policy
+
+
+class Order(enum.Enum):
+    """By what "newest" is judged where the two disagree."""
+
+    TIME = "time"
+    """The state's own order and timestamps where listed, else when the index was written."""
+    STEP = "step"
+    """The step; a checkpoint without one keeps its place in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protections:
+    """What a user adds to, or takes from, the protections that always hold.
+
+    Attributes:
+        min_age: Seconds. Whatever was written to since is kept.
+        protect: Names, or patterns with `*` and `?`, that are kept.
+        include_preserved: Lets the policy decide about preserved checkpoints too.
+        order: By what "newest" is judged; None: by both, and what either keeps is kept.
+    """
+
+    min_age: float = 0.0
+    protect: tuple[str, ...] = ()
+    include_preserved: bool = False
+    order: Order | None = None
+
+    def __post_init__(self) -> None:
+        if not self.min_age >= 0:
+            raise PolicyError(
+                f"a minimum age of {self.min_age} seconds makes no sense: it cannot be negative"
+            )
+
+
+_PRESERVED = "may be preserved by keep_checkpoint_every_n_hours"
+
+DEFAULT_PROTECTIONS = Protections()
+
+
+def plan(
+    directory: Directory,
+    policy: Policy,
+    protections: Protections = DEFAULT_PROTECTIONS,
+    *,
+    now: float | None = None,
+) -> Plan:
+    """Decides what becomes of each checkpoint that is on disk.
+
+    Args:
+        directory: What `ckptctl.scan` found.
+        policy: Which checkpoints to keep.
+        protections: What is kept besides.
+        now: The time that `min_age` counts back from; the clock's by default.
+
+    Returns:
+        A decision with its reasons for each.
+
+    Raises:
+        RefusedError: The state file exists and cannot be read, so that the trainer's last word is unknown;
+            or it is a SavedModel's `variables/`.
+    """
+    _refuse(directory)
+    moment = time.time() if now is None else now
+    checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
+    orders = _orders([checkpoint for checkpoint in checkpoints if checkpoint.complete], protections.order)
+    choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
+    disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
+    kept: dict[str, list[str]] = {checkpoint.name: [] for checkpoint in checkpoints}
+    for order, choice in choices.items():
+        for name, reasons in choice.items():
+            kept[name] += [f"{reason} by {order.value}" if disagree else reason for reason in reasons]
+    newest = {newest_first[0].name for newest_first in orders.values() if newest_first}
+    for checkpoint in checkpoints:
+        kept[checkpoint.name] += _protections(checkpoint, newest, protections, moment)
+    _keep_broken(checkpoints, newest, kept)
+    decisions = tuple(
+        Decision(one, keep=True, reasons=tuple(dict.fromkeys(kept[one.name])))
+        if kept[one.name]
+        else Decision(one, keep=False, reasons=(_against(one),))
+        for one in checkpoints
+    )
+    notes = tuple(_notes(directory, decisions, disagree=disagree))
+    return Plan(directory.path, policy.sentence(), decisions, notes)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether `--protect` means a checkpoint: its very name, or a pattern of `*` and `?` that fits."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def _refuse(directory: Directory) -> None:
+    if directory.saved_model:
+        raise SavedModelError(
+            f"{directory.path} belongs to a SavedModel: its variables are no checkpoint to prune"
+        )
+    if directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}:
+        raise RefusedError(
+            f"{directory.path}: the state file cannot be read: {directory.state.problem}. Without it nobody "
+            "knows which checkpoint the trainer counts on. Put it right, or move it aside to go by times "
+            "and steps alone"
+        )
+
+
+def _orders(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
+    """The readings of "newest first" that are to be heard; one where both say the same."""
+    by_time = list(reversed(complete))
+    steps = iter(sorted((c for c in by_time if c.step is not None), key=_step, reverse=True))
+    by_step = [checkpoint if checkpoint.step is None else next(steps) for checkpoint in by_time]
+    if order is Order.STEP:
+        return {Order.STEP: by_step}
+    if order is Order.TIME or by_step == by_time:
+        return {Order.TIME: by_time}
+    return {Order.TIME: by_time, Order.STEP: by_step}
+
+
+def _step(checkpoint: Checkpoint) -> int:
+    return -1 if checkpoint.step is None else checkpoint.step
+
+
+def _protections(
+    checkpoint: Checkpoint, newest: Collection[str], protections: Protections, now: float
+) -> Iterable[str]:
+    if checkpoint.latest:
+        yield "the latest in the state file"
+    if checkpoint.name in newest:
+        yield "the newest complete one"
+    if checkpoint.status is Status.SAVING:
+        yield f"being saved: {checkpoint.problem}"
+    if protections.min_age and now - max(file.mtime for file in checkpoint.files) < protections.min_age:
+        yield f"younger than {units.format_duration(protections.min_age)}"
+    if checkpoint.preserved and not protections.include_preserved:
+        yield _PRESERVED
+    yield from (
+        f"protected by --protect {pattern}"
+        for pattern in protections.protect
+        if matches(checkpoint.name, pattern)
+    )
+    yield from (f"{link} leads to it" for link in checkpoint.linked_from)
+    yield from (
+        f"{file.name} is not a regular file" for file in checkpoint.files if file.kind is not FileKind.REGULAR
+    )
+
+
+def _keep_broken(
+    checkpoints: Sequence[Checkpoint], newest: Collection[str], kept: dict[str, list[str]]
+) -> None:
+    """A broken checkpoint goes only when a complete one is newer by every reading: it may still be of use."""
+    good = [checkpoint for checkpoint in checkpoints if checkpoint.name in newest]
+    place = {checkpoint.name: at for at, checkpoint in enumerate(checkpoints)}
+    for checkpoint in checkpoints:
+        older = bool(good) and all(
+            place[checkpoint.name] < place[one.name]
+            and (checkpoint.step is None or one.step is None or checkpoint.step < one.step)
+            for one in good
+        )
+        if checkpoint.status is Status.BROKEN and not older:
+            kept[checkpoint.name].append("broken, but no complete one is newer")
+
+
+def _against(checkpoint: Checkpoint) -> str:
+    if checkpoint.status is Status.BROKEN:
+        return f"broken ({checkpoint.problem}), and a complete one is newer"
+    return "no rule keeps it"
+
+
+def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:
+    latest = directory.state.latest
+    if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
+        yield f"the state file names {latest.path} as the latest, which is not there"
+    if disagree:
+        yield (
+            "the order of saving and the order of steps disagree about which are the newest, so what either "
+            "would keep is kept; --order time or --order step decides"
+        )
+    preserved = [decision.checkpoint for decision in decisions if decision.reasons == (_PRESERVED,)]
+    if preserved:
+        size = units.format_bytes(sum(checkpoint.bytes for checkpoint in preserved))
+        yield (
+            f"{len(preserved)} checkpoints ({size}) stay only because a CheckpointManager may have preserved "
+            "them; --include-preserved lets the policy decide about them"
+        )

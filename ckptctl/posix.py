@@ -1,0 +1,216 @@
+"""What the standard library lacks of POSIX and Linux: directories held open, locks, conditional renames.
+
+Everything that is read, renamed or deleted is named relative to a directory's own descriptor, so that a path
+which is made to lead elsewhere in the meantime leads nobody astray. No link is followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import functools
+import os
+import socket
+import stat
+import struct
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckptctl.errors import LockedError, RefusedError, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDirectory:
+    """A directory held open.
+
+    Attributes:
+        path: As the user named it, for messages.
+        fd: Its descriptor.
+    """
+
+    path: str
+    fd: int
+
+
+@contextlib.contextmanager
+def open_directory(path: str) -> Iterator[OpenDirectory]:
+    """Holds a directory open. A link as `path` itself is followed: the user typed it.
+
+    Raises:
+        UnreadableError: It is not there, is not a directory, or may not be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UnreadableError(f"{path}: no such directory") from None
+    except NotADirectoryError:
+        raise UnreadableError(
+            f"{path} is not a directory: name the one that the trainer writes its checkpoints to"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} cannot be read: {reason(error)}") from error
+    try:
+        yield OpenDirectory(path, fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def lock(directory: OpenDirectory) -> Iterator[str | None]:
+    """Keeps other ckptctl processes out of a directory, by a lock on its own descriptor: no file is left.
+
+    Yields:
+        None, or why the file system gives no such lock (NFS), for the user to be told.
+
+    Raises:
+        LockedError: Another process holds it.
+    """
+    try:
+        fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(
+            f"{directory.path}: another ckptctl is at work here; try again when it is done"
+        ) from None
+    except OSError as error:
+        yield f"this file system cannot lock a directory ({reason(error)}): run one ckptctl at a time"
+        return
+    try:
+        yield None
+    finally:
+        fcntl.flock(directory.fd, fcntl.LOCK_UN)
+
+
+def claim(directory: OpenDirectory, purpose: str) -> socket.socket | None:
+    """Makes this process the only one with a purpose in a directory, for as long as the socket is not closed.
+
+    The lock of a directory is taken for one deed; this claim stands beside it, and leaves no file behind
+    either: it is a name in Linux's abstract socket space, gone with the process.
+
+    Returns:
+        What to close in the end; None where the system has no such names, or where another user has taken
+        this one, who has no say in it.
+
+    Raises:
+        LockedError: Another process of this user or of root has the claim.
+    """
+    identity = os.fstat(directory.fd)
+    address = f"\0ckptctl-{purpose}-{identity.st_dev:x}-{identity.st_ino:x}"
+    if sys.platform != "linux":
+        return None
+    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claimed.bind(address)
+        claimed.listen(1)
+    except OSError:
+        with claimed, contextlib.suppress(OSError):
+            claimed.connect(address)
+            who = claimed.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            pid, uid, _ = struct.unpack("3i", who)
+            if uid in {0, os.getuid()}:
+                raise LockedError(
+                    f"{directory.path}: process {pid} has this directory already for ckptctl {purpose}; "
+                    "one is enough"
+                ) from None
+        return None
+    return claimed
+
+
+def open_regular(directory: int, name: str) -> int:
+    """Opens a regular file for reading; never a link, and never waits for a FIFO's other end.
+
+    Raises:
+        OSError: It cannot be opened.
+        RefusedError: It is not a regular file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
+            raise RefusedError(f"{name} is not a regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise RefusedError(f"{name} is not a regular file")
+    return fd
+
+
+def exchange(directory: int, one: str, other: str) -> None:
+    """Swaps two names at one stroke: at every moment both exist.
+
+    Raises:
+        NotImplementedError: The system or this file system has no such call (NFS, FUSE).
+        OSError: Anything else.
+    """
+    _renameat2(directory, one, other, _RENAME_EXCHANGE)
+
+
+def rename_new(directory: int, old: str, new: str) -> None:
+    """Renames a file to a name that is free.
+
+    Raises:
+        FileExistsError: It is not free.
+        OSError: Anything else.
+    """
+    try:
+        _renameat2(directory, old, new, _RENAME_NOREPLACE)
+    except NotImplementedError:
+        os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.unlink(old, dir_fd=directory)
+
+
+def sync(fd: int) -> None:
+    """Waits until a file or directory is on the disk. Once: a failed fsync says nothing the second time.
+
+    Raises:
+        OSError: It could not be written; what is on the disk is unknown.
+    """
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:  # some file systems sync no directories
+            raise
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in the system's words."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error) or type(error).__name__
+
+
+def _renameat2(directory: int, old: str, new: str, flags: int) -> None:
+    call = _libc_renameat2()
+    if call is None:
+        raise NotImplementedError("renameat2")
+    if call(directory, os.fsencode(old), directory, os.fsencode(new), flags) == 0:
+        return
+    number = ctypes.get_errno()
+    if number in _UNSUPPORTED:
+        raise NotImplementedError("renameat2")
+    raise OSError(number, os.strerror(number), old, None, new)
+
+
+@functools.cache
+def _libc_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # not Linux, or a C library without it
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    call.restype = ctypes.c_int
+
+    def renameat2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> int:
+        result: int = call(old_dir, old, new_dir, new, flags)
+        return result
+
+    return renameat2

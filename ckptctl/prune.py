@@ -1,0 +1,230 @@
+"""Carries a plan out: the state file without the victims first, then the victims, oldest first.
+
+1. The directory is locked, and what an earlier run left when it was killed is put right.
+2. Scan and plan.
+3. The state file is replaced by one that no longer lists the victims (see `ckptctl.exchange`). If the trainer
+   spoke in the meantime, scan and plan are made again from its words, and only what was a victim before *and*
+   is one now goes on being one.
+4. Each victim: its index, then its shards, then its .meta (see `ckptctl.removal`). Before each, a look at the
+   state file: if the trainer has written it since, step 3's reading is done again.
+
+A crash at any point leaves leftovers at worst: never a state that names a victim as the latest, never a
+checkpoint with an index and without its data. An entry in the state whose files are gone is harmless to
+TensorFlow, so where the state file cannot be replaced safely it is left alone, and the victims go even so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ckptctl import exchange, posix, removal, statefile
+from ckptctl.errors import CkptctlError, RefusedError
+from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
+from ckptctl.naming import STATE_FILE
+from ckptctl.plan import DEFAULT_PROTECTIONS, Protections, plan
+from ckptctl.scan import scan_open
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckptctl.exchange import Snapshot
+    from ckptctl.policy import Policy
+    from ckptctl.posix import OpenDirectory
+
+_MERGES = 8
+"""How often a new plan is made because the trainer spoke, before the state stays as the trainer wants it."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def prune(
+    path: str | os.PathLike[str],
+    policy: Policy,
+    protections: Protections = DEFAULT_PROTECTIONS,
+    *,
+    latest_filename: str = STATE_FILE,
+    dry_run: bool = False,
+    announce: Callable[[Plan], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Deletes the checkpoints of a directory that a policy does not keep.
+
+    Args:
+        path: The directory.
+        policy: Which checkpoints stay.
+        protections: Which stay besides.
+        latest_filename: The state file's name.
+        dry_run: Plan only, touch nothing.
+        announce: Is shown the plan before anything is done.
+        stop: Asked before each deletion whether to leave the rest.
+
+    Returns:
+        What was done. What could not be deleted is in `Report.failed`; the rest went on.
+
+    Raises:
+        UnreadableError: The directory is not there or cannot be read.
+        RefusedError: Going on might cost data, see `ckptctl.plan`; nothing was deleted.
+        LockedError: Another ckptctl is at work there.
+    """
+    with posix.open_directory(os.fspath(path)) as directory:
+        work = _Work(directory, policy, protections, latest_filename, stop)
+        if dry_run:
+            state, snapshot = statefile.read(directory, latest_filename)
+            if snapshot is not None:
+                snapshot.close()
+            made = work.plan(state)
+            announce(made)
+            return Report(made, dry_run=True)
+        with posix.lock(directory) as unlocked:
+            if unlocked is not None:
+                work.notes.append(unlocked)
+            return work.run(announce)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One run over one directory."""
+
+    directory: OpenDirectory
+    policy: Policy
+    protections: Protections
+    latest_filename: str
+    stop: Callable[[], bool]
+    notes: list[str] = field(default_factory=list)
+    state: State = ABSENT
+    current: Snapshot | None = None
+    """The file that `state` was read from, held open."""
+    victims: dict[str, Checkpoint] = field(default_factory=dict)
+    merges: int = 0
+    missing: set[str] = field(default_factory=set)
+    """What the state lists and the disk does not have; it goes from the state together with the victims."""
+
+    def plan(self, state: State) -> Plan:
+        self.state = state
+        scanned = scan_open(self.directory, state)
+        self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
+        return plan(scanned, self.policy, self.protections)
+
+    def run(self, announce: Callable[[Plan], None]) -> Report:
+        with contextlib.ExitStack() as held:
+            held.callback(self._let_go)
+            self._recover()
+            state, self.current = statefile.read(self.directory, self.latest_filename)
+            made = self.plan(state)
+            announce(made)
+            self.victims = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
+            recorded = self._record()
+            report = self._delete(made)
+            if not recorded and self._record():
+                self.notes.append("the disk was full: the state file was written after the deletions")
+            return replace(report, notes=tuple(self.notes))
+
+    def _recover(self) -> None:
+        try:
+            removal.recover(self.directory.fd)
+            exchange.recover(self.directory.fd, self.latest_filename)
+        except OSError as error:
+            raise RefusedError(
+                f"{self.directory.path}: what an interrupted run left behind cannot be put right: "
+                f"{error.filename or ''}: {posix.reason(error)}"
+            ) from error
+
+    def _record(self) -> bool:
+        """Takes the victims out of the state file; False if the disk is too full to write it."""
+        base, self.merges = self.current, 0
+        text = None if base is None or not self.victims else self._text()
+        if base is None or text is None:
+            return True
+
+        def edit(words: Snapshot) -> bytes:
+            return text if words is base else self._merge(words)
+
+        try:
+            self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+        except NotImplementedError:
+            self.notes.append(
+                "the state file was left alone, since this file system cannot exchange names: what it lists "
+                "beyond the checkpoints that stay is harmless to TensorFlow"
+            )
+        except FileNotFoundError:
+            pass  # it is gone, which is noticed before the first deletion
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            self.notes.append(f"the state file was left alone: {posix.reason(error)}")
+        else:
+            base.close()
+            if self.merges > _MERGES:
+                self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
+        return True
+
+    def _text(self) -> bytes | None:
+        return statefile.without(self.state, self.victims.keys() | self.missing)
+
+    def _merge(self, words: Snapshot) -> bytes:
+        """What becomes of a state that the trainer wrote while we were replacing the one before."""
+        self.merges += 1
+        if self.merges > _MERGES:
+            return words.text
+        self._derive(statefile.parse(self.directory, self.latest_filename, words))
+        return self._text() or words.text
+
+    def _delete(self, made: Plan) -> Report:
+        deleted: list[str] = []
+        failed: list[Failure] = []
+        freed = 0
+        for decision in made.delete:
+            name = decision.checkpoint.name
+            if self.stop():
+                self.notes.append("stopped before everything was deleted")
+                break
+            self._look_again()
+            if name not in self.victims:
+                continue
+            try:
+                for file in decision.checkpoint.files:
+                    freed += removal.remove(self.directory.fd, file)
+                deleted.append(name)
+            except removal.WrittenAgainError:
+                del self.victims[name]
+            except OSError as error:
+                failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}"))
+        spared = tuple(d.checkpoint.name for d in made.delete if d.checkpoint.name not in self.victims)
+        return Report(made, False, tuple(deleted), spared, tuple(failed), freed)
+
+    def _look_again(self) -> None:
+        """Derives the victims anew if the trainer has written the state file since they were."""
+        fd = self.directory.fd
+        if self.current is None:
+            try:
+                os.stat(self.latest_filename, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return
+        elif self.current.is_current(fd, self.latest_filename):
+            return
+        self._let_go()
+        state, self.current = statefile.read(self.directory, self.latest_filename)
+        self._derive(state)
+
+    def _derive(self, state: State) -> None:
+        """Keeps as victims only what is one by the trainer's newest words too."""
+        try:
+            made = self.plan(state)
+        except CkptctlError as error:
+            self.notes.append(f"stopped: {error}")
+            self.victims = {}
+            return
+        now = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
+        self.victims = {
+            name: victim
+            for name, victim in self.victims.items()
+            if name in now and now[name].files == victim.files
+        }
+
+    def _let_go(self) -> None:
+        if self.current is not None:
+            self.current.close()
+            self.current = None

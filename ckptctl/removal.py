@@ -1,0 +1,83 @@
+"""Removes one file, unless somebody wrote it again since it was looked at.
+
+Between a look at a name and the unlink of that name a trainer can put a new file there: it saves `ckpt-5` a
+second time after going back to an older checkpoint. To close that gap the file is first renamed to a private
+name, looked at again, and only then unlinked; if it is not the one that was scanned it gets its name back.
+A kill in between leaves the private name, which tells what the file was called, and `recover` gives it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ckptctl import posix
+from ckptctl.naming import PRIVATE_PREFIX
+
+if TYPE_CHECKING:
+    from ckptctl.model import File
+
+_TAKEN = PRIVATE_PREFIX + "taken-"
+
+
+class WrittenAgainError(Exception):
+    """The name no longer leads to the file that was scanned; it was left where it is."""
+
+
+def remove(directory: int, file: File) -> int:
+    """Removes a file if it is still the one that was scanned.
+
+    Args:
+        directory: The descriptor of the directory that holds it.
+        file: What was scanned.
+
+    Returns:
+        The bytes that the file system gets back: 0 if the file is gone already, or has another name besides.
+
+    Raises:
+        WrittenAgainError: Something else bears that name now.
+        OSError: It cannot be removed.
+    """
+    taken = _TAKEN + file.name
+    try:
+        _check(file, directory, file.name)
+        os.rename(file.name, taken, src_dir_fd=directory, dst_dir_fd=directory)
+    except FileNotFoundError:
+        return 0
+    try:
+        found = _check(file, directory, taken)
+        os.unlink(taken, dir_fd=directory)
+    except BaseException:
+        _give_back(directory, taken)
+        raise
+    return found.st_size if found.st_nlink == 1 else 0
+
+
+def recover(directory: int) -> None:
+    """Gives files back their names that a killed `remove` had taken. The caller holds the directory's lock.
+
+    Raises:
+        OSError: One of them cannot be renamed.
+    """
+    for entry in os.listdir(directory):
+        if entry.startswith(_TAKEN):
+            _give_back(directory, entry)
+
+
+def _give_back(directory: int, taken: str) -> None:
+    try:
+        posix.rename_new(directory, taken, taken.removeprefix(_TAKEN))
+    except FileExistsError:
+        # A newer file has the name: the one that was taken would be overwritten by now.
+        with contextlib.suppress(IsADirectoryError):
+            os.unlink(taken, dir_fd=directory)
+
+
+def _check(file: File, directory: int, name: str) -> os.stat_result:
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    same = (found.st_ino, found.st_size, found.st_mtime_ns) == (file.inode, file.size, file.mtime_ns)
+    if not same or not stat.S_ISREG(found.st_mode):
+        raise WrittenAgainError(file.name)
+    return found

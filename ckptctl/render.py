@@ -1,0 +1,212 @@
+"""Tables, sentences and JSON of what was found and done. No Click, no I/O.
+
+Whatever comes from the disk is shown escaped: a name must not be able to move the cursor or start a line.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from ckptctl.model import Checkpoint, Directory, Plan, Report, StateStatus, Status
+from ckptctl.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+SORT_KEYS: dict[str, Callable[[Checkpoint], Any]] = {
+    "time": lambda _: 0,  # as they come: oldest first
+    "name": lambda checkpoint: checkpoint.name,
+    "step": lambda checkpoint: -1 if checkpoint.step is None else checkpoint.step,
+    "size": lambda checkpoint: checkpoint.bytes,
+}
+
+
+def escape(text: str) -> str:
+    """Shows control characters, unusual spaces and bytes that are not UTF-8 as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode keeps it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def table(rows: Iterable[Sequence[str]], headers: Sequence[str], form: str, right: Iterable[int] = ()) -> str:
+    """A table through tabulate, with every cell taken for the text that it is.
+
+    Args:
+        rows: The cells.
+        headers: One a column.
+        form: The name of a format of tabulate's.
+        right: The columns that are aligned to the right.
+    """
+    numeric = set(right)
+    return tabulate(
+        [[escape(cell) for cell in row] for row in rows],
+        headers=headers,
+        tablefmt=form,
+        disable_numparse=True,
+        preserve_whitespace=True,
+        colalign=["right" if at in numeric else "left" for at in range(len(headers))],
+    )
+
+
+def checkpoints(directory: Directory, form: str, sort: str = "time") -> str:
+    """The table of `ls`."""
+    rows = [
+        (one.name, _step(one), _local(one.saved), _size(one), _shards(one), _status(one))
+        for one in sorted(directory.checkpoints, key=SORT_KEYS[sort])
+    ]
+    return table(rows, ("name", "step", "saved", "size", "shards", "status"), form, right=(1, 3, 4))
+
+
+def summary(directory: Directory) -> str:
+    """A directory in one line, as it stands above the table of `ls`."""
+    there = [one for one in directory.checkpoints if one.on_disk]
+    parts = [f"{_count(len(there), 'checkpoint')}, {format_bytes(sum(one.bytes for one in there))}"]
+    state = directory.state
+    if state.latest is not None:
+        parts.append(f"latest {state.latest.path}")
+    elif state.status is StateStatus.ABSENT:
+        parts.append("no state file")
+    else:
+        parts.append(f"state file {state.status.value}: {state.problem}")
+    if directory.leftovers:
+        size = format_bytes(sum(file.size for file in directory.leftovers))
+        parts.append(f"{_count(len(directory.leftovers), 'leftover')}, {size}")
+    return escape(f"{directory.path}: {'; '.join(parts)}")
+
+
+def plan(made: Plan, form: str) -> str:
+    """The policy as a sentence, then what becomes of each checkpoint and why."""
+    rows = [
+        (
+            "keep" if decision.keep else "delete",
+            decision.checkpoint.name,
+            _step(decision.checkpoint),
+            _local(decision.checkpoint.saved),
+            _size(decision.checkpoint),
+            "; ".join(decision.reasons),
+        )
+        for decision in made.decisions
+    ]
+    heading = escape(f"{made.directory}: {made.policy}")
+    if not rows:
+        return f"{heading}: there are no checkpoints"
+    return heading + "\n" + table(rows, ("", "name", "step", "saved", "size", "why"), form, right=(2, 4))
+
+
+def outcome(report: Report) -> str:
+    """What carrying out a plan came to, in one line."""
+    if report.dry_run:
+        going = report.plan.delete
+        size = format_bytes(sum(decision.checkpoint.bytes for decision in going))
+        return f"would delete {_count(len(going), 'checkpoint')}, {size}; {len(report.plan.keep)} would stay"
+    staying = len(report.plan.decisions) - len(report.deleted)
+    return (
+        f"deleted {_count(len(report.deleted), 'checkpoint')}, freed {format_bytes(report.freed_bytes)}; "
+        f"{staying} stay"
+    )
+
+
+def directories_json(directories: Iterable[Directory]) -> dict[str, Any]:
+    """What `ls --json` prints."""
+    return {"directories": [_directory_json(directory) for directory in directories]}
+
+
+def _directory_json(directory: Directory) -> dict[str, Any]:
+    state = directory.state
+    return {
+        "directory": directory.path,
+        "state": {
+            "status": state.status.value,
+            "latest": None if state.latest is None else state.latest.path,
+            "problem": state.problem,
+        },
+        "checkpoints": [_checkpoint_json(one) for one in directory.checkpoints],
+        "leftovers": [{"path": file.name, "bytes": file.size} for file in directory.leftovers],
+    }
+
+
+def _checkpoint_json(one: Checkpoint) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "step": one.step,
+        "saved": iso(one.saved),
+        "bytes": one.bytes,
+        "shards": len(one.shards),
+        "format": one.format.value,
+        "status": one.status.value,
+        "problem": one.problem,
+        "latest": one.latest,
+        "listed": one.listed,
+        "preserved": one.preserved,
+        "files": [file.name for file in one.files],
+    }
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """One directory of what `prune --json` prints."""
+    return {
+        "directory": report.plan.directory,
+        "policy": report.plan.policy,
+        "dry_run": report.dry_run,
+        "keep": [{"name": d.checkpoint.name, "reasons": list(d.reasons)} for d in report.plan.keep],
+        "delete": [
+            {"name": d.checkpoint.name, "bytes": d.checkpoint.bytes, "reasons": list(d.reasons)}
+            for d in report.plan.delete
+        ],
+        "deleted": list(report.deleted),
+        "spared": list(report.spared),
+        "failed": [{"name": failure.name, "error": failure.error} for failure in report.failed],
+        "freed_bytes": report.freed_bytes,
+        "notes": [*report.plan.notes, *report.notes],
+    }
+
+
+def iso(seconds: float | None) -> str | None:
+    """A time as ISO 8601 in UTC; None for one that no calendar knows."""
+    moment = _moment(seconds, dt.timezone.utc)
+    return None if moment is None else moment.isoformat()
+
+
+def _local(seconds: float | None) -> str:
+    moment = _moment(seconds, None)
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _moment(seconds: float | None, zone: dt.timezone | None) -> dt.datetime | None:
+    try:
+        return None if seconds is None else dt.datetime.fromtimestamp(seconds, zone)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _step(one: Checkpoint) -> str:
+    return "" if one.step is None else str(one.step)
+
+
+def _size(one: Checkpoint) -> str:
+    return format_bytes(one.bytes) if one.on_disk else ""
+
+
+def _shards(one: Checkpoint) -> str:
+    return str(len(one.shards)) if one.on_disk else ""
+
+
+def _status(one: Checkpoint) -> str:
+    words = [one.status.value]
+    words += ["latest"] if one.latest else []
+    words += ["preserved"] if one.preserved else []
+    text = ", ".join(words)
+    return text if one.status is Status.COMPLETE or one.problem is None else f"{text}: {one.problem}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

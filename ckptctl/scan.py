@@ -1,0 +1,410 @@
+"""A directory -> Directory: its checkpoints, its state, its leftovers, in one pass.
+
+The state file is read before the directory: a checkpoint that the trainer adds in between is then unlisted
+for once, while the other way round it would look missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import posixpath
+import re
+import stat
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ckptctl import naming, posix, statefile
+from ckptctl.errors import RefusedError, UnreadableError
+from ckptctl.model import Checkpoint, Directory, File, FileKind, Format, State, StateEntry, Status
+from ckptctl.naming import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ckptctl.posix import OpenDirectory
+
+SAVING_SECONDS = 3600.0
+"""How long after its last write an incomplete checkpoint counts as being saved."""
+
+_TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+"""The last bytes of every index and of every V1 data file: both are LevelDB tables, written front to back."""
+
+
+def scan(
+    path: str | os.PathLike[str], *, latest_filename: str = naming.STATE_FILE, now: float | None = None
+) -> Directory:
+    """Looks at a directory of checkpoints.
+
+    Args:
+        path: The directory.
+        latest_filename: The state file's name, for a trainer that chose one of its own.
+        now: The time by which an incomplete checkpoint is young or old; the clock's by default.
+
+    Returns:
+        What is there.
+
+    Raises:
+        UnreadableError: The directory is not there or cannot be read. A state file that cannot be read is
+            no error: see `Directory.state`.
+    """
+    with posix.open_directory(os.fspath(path)) as directory:
+        state, snapshot = statefile.read(directory, latest_filename)
+        if snapshot is not None:
+            snapshot.close()
+        return scan_open(directory, state, now=now)
+
+
+def scan_tree(
+    path: str,
+    *,
+    latest_filename: str = naming.STATE_FILE,
+    now: float | None = None,
+    on_error: Callable[[UnreadableError], None] | None = None,
+) -> Iterator[Directory]:
+    """Looks at a directory and at all below it, without following links.
+
+    Args:
+        path: Where to begin.
+        latest_filename: See `scan`.
+        now: See `scan`.
+        on_error: Is told of each directory below `path` that cannot be read.
+
+    Yields:
+        Each directory that a trainer wrote to, parents first. A SavedModel's `variables/` is none.
+
+    Raises:
+        UnreadableError: `path` itself cannot be read.
+    """
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        try:
+            found = scan(here, latest_filename=latest_filename, now=now)
+        except UnreadableError as error:
+            if here == path:
+                raise
+            if on_error is not None:
+                on_error(error)
+            continue
+        if found.is_run and not found.saved_model:
+            yield found
+        waiting.extend(os.path.join(here, name) for name in sorted(found.subdirectories, reverse=True))
+
+
+def scan_open(directory: OpenDirectory, state: State, *, now: float | None = None) -> Directory:
+    """Looks at a directory that is held open, with its state already read.
+
+    Args:
+        directory: The directory.
+        state: What its state file said before this call.
+        now: See `scan`.
+
+    Returns:
+        What is there.
+
+    Raises:
+        UnreadableError: It cannot be listed.
+    """
+    try:
+        found = _list(directory)
+    except OSError as error:
+        raise UnreadableError(f"{directory.path} cannot be listed: {posix.reason(error)}") from error
+    state = _resolve(state, found)
+    checkpoints, leftovers = _group(directory, found, state, time.time() if now is None else now)
+    return Directory(
+        path=directory.path,
+        state=state,
+        checkpoints=tuple(_chronological(checkpoints, state)),
+        leftovers=tuple(sorted([*found.leftovers, *leftovers], key=lambda file: file.name)),
+        subdirectories=tuple(found.subdirectories),
+        saved_model=_is_saved_model(directory, found),
+    )
+
+
+@dataclass(slots=True)
+class _Group:
+    """The files of one prefix, as they are met."""
+
+    index: File | None = None
+    meta: File | None = None
+    shards: list[tuple[naming.ParsedName, File]] = field(default_factory=list)
+    v1_shards: list[tuple[naming.ParsedName, File]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Listing:
+    """One pass over the directory, sorted by role."""
+
+    groups: dict[str, _Group] = field(default_factory=dict)
+    bare: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+    links: dict[str, list[str]] = field(default_factory=dict)
+    leftovers: list[File] = field(default_factory=list)
+    subdirectories: list[str] = field(default_factory=list)
+
+
+def _list(directory: OpenDirectory) -> _Listing:
+    found = _Listing()
+    with os.scandir(directory.fd) as entries:
+        for entry in entries:
+            # A file that goes while it is looked at was never there.
+            with contextlib.suppress(FileNotFoundError):
+                _sort_in(found, directory, entry)
+    return found
+
+
+def _sort_in(found: _Listing, directory: OpenDirectory, entry: os.DirEntry[str]) -> None:
+    parsed = naming.parse(entry.name)
+    if entry.is_symlink():
+        target = os.readlink(entry.name, dir_fd=directory.fd)
+        found.links.setdefault(_inside(directory, target), []).append(entry.name)
+    elif entry.is_dir(follow_symlinks=False):
+        if naming.is_leftover_directory(entry.name):
+            found.leftovers.append(_tree(directory, entry))
+            return
+        found.subdirectories.append(entry.name)
+    if parsed is None:
+        found.bare[entry.name] = entry
+        return
+    file = _file(directory, entry)
+    if parsed.role in {Role.LEFTOVER, Role.PRIVATE}:
+        found.leftovers.append(file)
+        return
+    group = found.groups.setdefault(parsed.prefix, _Group())
+    if parsed.role is Role.INDEX:
+        group.index = file
+    elif parsed.role is Role.META:
+        group.meta = file
+    elif parsed.role is Role.SHARD:
+        group.shards.append((parsed, file))
+    else:
+        group.v1_shards.append((parsed, file))
+
+
+def _file(directory: OpenDirectory, entry: os.DirEntry[str]) -> File:
+    found = entry.stat(follow_symlinks=False)
+    kind, size = FileKind.OTHER, 0
+    if stat.S_ISREG(found.st_mode):
+        kind, size = FileKind.REGULAR, found.st_size
+    elif stat.S_ISLNK(found.st_mode):
+        with contextlib.suppress(OSError):
+            target = os.stat(entry.name, dir_fd=directory.fd)
+            if stat.S_ISREG(target.st_mode):
+                kind, size = FileKind.LINK, target.st_size
+    return File(entry.name, size, found.st_mtime_ns, found.st_ino, kind)
+
+
+def _tree(directory: OpenDirectory, entry: os.DirEntry[str]) -> File:
+    """A directory of parts; savers put files into it and no directories."""
+    found = entry.stat(follow_symlinks=False)
+    size = 0
+    with contextlib.suppress(OSError):
+        fd = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory.fd)
+        try:
+            with os.scandir(fd) as parts:
+                size = sum(part.stat(follow_symlinks=False).st_size for part in parts)
+        finally:
+            os.close(fd)
+    return File(entry.name, size, found.st_mtime_ns, found.st_ino, FileKind.OTHER)
+
+
+def _inside(directory: OpenDirectory, target: str) -> str:
+    """The name in the directory that a link leads to, or an empty one."""
+    parent, base = posixpath.split(posixpath.normpath(target))
+    if parent and parent not in {os.path.abspath(directory.path), os.path.realpath(directory.path)}:
+        return ""
+    return base
+
+
+def _resolve(state: State, found: _Listing) -> State:
+    """Sees Windows paths for what they are, unless a file really is called so."""
+
+    def settle(entry: StateEntry) -> StateEntry:
+        if entry.foreign or "\\" not in entry.name or entry.name in found.groups or entry.name in found.bare:
+            return entry
+        return replace(entry, name=re.split(r"[\\/]", entry.name)[-1], foreign=True)
+
+    if state.latest is None:
+        return state
+    return replace(
+        state, latest=settle(state.latest), entries=tuple(settle(entry) for entry in state.entries)
+    )
+
+
+def _group(
+    directory: OpenDirectory, found: _Listing, state: State, now: float
+) -> tuple[list[Checkpoint], list[File]]:
+    """Makes checkpoints of files and of what the state lists; what belongs to none is left over."""
+    listed = {entry.name: entry for entry in state.entries}
+    if state.latest is not None:
+        listed.setdefault(state.latest.name, state.latest)
+    checkpoints: list[Checkpoint] = []
+    leftovers: list[File] = []
+    for name in [*found.groups, *(name for name in listed if name and name not in found.groups)]:
+        group = found.groups.get(name, _Group())
+        entry = listed.get(name)
+        if group.index is not None:
+            made: Checkpoint | None = _v2(directory, name, group, group.index)
+        else:
+            made = _v1(directory, found, name, group, entry)
+        if made is None:
+            leftovers += [file for _, file in group.shards]
+            leftovers += [] if group.meta is None else [group.meta]
+            if entry is None:
+                continue
+            made = Checkpoint(name, Format.V2, Status.FOREIGN if entry.foreign else Status.MISSING)
+        checkpoints.append(_described(made, found, state, entry, now))
+    return checkpoints, leftovers
+
+
+def _v2(directory: OpenDirectory, name: str, group: _Group, index: File) -> Checkpoint:
+    """An index with its shards: those of the last save, and any that an older one in other numbers left."""
+    shards = sorted(group.shards, key=lambda shard: (shard[0].shards, shard[0].shard))
+    files = tuple(file for _, file in shards)
+    problem = next(
+        (f"{file.name} is not a file" for file in (index, *files) if file.kind is FileKind.OTHER), None
+    )
+    if problem is None and index.kind is FileKind.REGULAR and not _is_table(directory, index):
+        problem = "its index is cut short" if index.size else "its index is empty"
+    return Checkpoint(
+        name,
+        Format.V2,
+        Status.COMPLETE,
+        index=index,
+        shards=files,
+        meta=group.meta,
+        problem=problem or _missing_shards([parsed for parsed, _ in shards]),
+    )
+
+
+def _v1(
+    directory: OpenDirectory, found: _Listing, name: str, group: _Group, entry: StateEntry | None
+) -> Checkpoint | None:
+    """A table under the bare prefix or one a shard, with a .meta or a mention in the state to vouch for it.
+
+    Any file might be called `model`, and data sets are called `train-00000-of-00010`: only tables count.
+    """
+    if group.shards or (group.meta is None and entry is None):
+        return None
+    problem = None
+    shards = sorted(group.v1_shards, key=lambda shard: (shard[0].shards, shard[0].shard))
+    files = [file for _, file in shards]
+    if shards:
+        problem = _missing_shards([parsed for parsed, _ in shards])
+    elif name in found.bare:
+        files = [_file(directory, found.bare[name])]
+    if not files or any(not _is_table(directory, file) for file in files):
+        return None
+    return Checkpoint(name, Format.V1, Status.COMPLETE, shards=tuple(files), meta=group.meta, problem=problem)
+
+
+def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
+    """Which shard is not there; None if those of one save are all there."""
+    if not parsed:
+        return "it has no shard"
+    there: dict[int, set[int]] = {}
+    for one in parsed:
+        there.setdefault(one.shards, set()).add(one.shard)
+    if any(len(numbers) == shards for shards, numbers in there.items()):
+        return None
+    shards, numbers = max(there.items(), key=lambda item: len(item[1]))
+    first = next(number for number in range(shards) if number not in numbers)
+    return f"shard {first} of {shards} is not there"
+
+
+def _described(
+    made: Checkpoint, found: _Listing, state: State, entry: StateEntry | None, now: float
+) -> Checkpoint:
+    """Adds what the state, the links and the clock say."""
+    saved: float | None = None
+    status, problem = made.status, made.problem
+    if made.files:
+        first = made.files[0]
+        saved = first.mtime
+        if status is Status.COMPLETE and problem is not None:
+            youngest = max(file.mtime for file in made.files)
+            status = Status.SAVING if now - youngest < SAVING_SECONDS else Status.BROKEN
+    if entry is not None and entry.timestamp is not None and math.isfinite(entry.timestamp):
+        saved = entry.timestamp
+    step = naming.step_of(made.name)
+    linked = [*found.links.get(made.name, [])]
+    for file in made.files:
+        linked += found.links.get(file.name, [])
+    return replace(
+        made,
+        status=status,
+        problem=problem,
+        step=step,
+        saved=saved,
+        latest=state.latest is not None and state.latest.name == made.name,
+        listed=entry is not None,
+        preserved=entry is None and _is_preserved(state, saved, step),
+        linked_from=tuple(linked),
+    )
+
+
+def _is_preserved(state: State, saved: float | None, step: int | None) -> bool:
+    if state.last_preserved is None or saved is None:
+        return False
+    if saved <= state.last_preserved:
+        return True
+    # In a copy that did not keep the times, the time of an unlisted checkpoint is the copy's and tells
+    # nothing: it is then later than the trainer's last save of a higher step.
+    last = state.entries[-1] if state.entries else None
+    if last is None or last.timestamp is None or step is None:
+        return False
+    last_step = naming.step_of(last.name)
+    return last_step is not None and step < last_step and saved > last.timestamp
+
+
+def _chronological(checkpoints: Iterable[Checkpoint], state: State) -> list[Checkpoint]:
+    """Oldest first. Among listed ones the state's order counts, whatever the times say."""
+    rank = {entry.name: at for at, entry in enumerate(state.entries)}
+    if state.latest is not None:
+        rank.setdefault(state.latest.name, len(state.entries))
+    keys: dict[str, tuple[float, int, int, str]] = {}
+    earliest = -math.inf
+    pending = list(checkpoints)
+    for one in sorted((c for c in pending if c.name in rank), key=lambda c: rank[c.name]):
+        earliest = max(earliest, -math.inf if one.saved is None else one.saved)
+        keys[one.name] = (earliest, rank[one.name], 0, one.name)
+    for one in pending:
+        if one.name not in keys:
+            at = -math.inf if one.saved is None else one.saved
+            keys[one.name] = (at, -1, -1 if one.step is None else one.step, one.name)
+    return sorted(pending, key=lambda one: keys[one.name])
+
+
+def _is_table(directory: OpenDirectory, file: File) -> bool:
+    if file.kind is not FileKind.REGULAR:
+        return False
+    try:
+        fd = posix.open_regular(directory.fd, file.name)
+    except (OSError, RefusedError):
+        return False
+    try:
+        return os.pread(fd, len(_TABLE_MAGIC), max(0, file.size - len(_TABLE_MAGIC))) == _TABLE_MAGIC
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _is_saved_model(directory: OpenDirectory, found: _Listing) -> bool:
+    """`variables/` of an export. TensorFlow writes it before the `saved_model.pb` beside it."""
+    if "variables" in found.groups and os.path.basename(os.path.realpath(directory.path)) == "variables":
+        return True
+    return (
+        any(_exists(directory, f"../{name}") for name in ("saved_model.pb", "saved_model.pbtxt"))
+        and "variables" in found.groups
+    )
+
+
+def _exists(directory: OpenDirectory, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory.fd)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,162 @@
+"""The state file: read through `tf.train.get_checkpoint_state`, written as TensorFlow writes it.
+
+TensorFlow answers None both for a state file that is not there and for one that it cannot parse, waits for
+ever on a FIFO, reads files of any size, and can be handed another file between its look and its reading. So
+the file is opened here, once, safely, and TensorFlow is given the name of that descriptor: the text that it
+parses is the one that an edit is made from.
+
+Answers to `tensorflow/python/checkpoint/checkpoint_management.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from ckptctl import naming, posix, tensorflow
+from ckptctl.errors import RefusedError
+from ckptctl.exchange import Snapshot
+from ckptctl.model import ABSENT, State, StateEntry, StateStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ckptctl.posix import OpenDirectory
+
+_DESCRIPTORS = "/proc/self/fd"
+_MAX_PARENTS = 64
+"""How many different directories a state may name before all further ones are taken for foreign unlooked."""
+
+
+def read(directory: OpenDirectory, name: str) -> tuple[State, Snapshot | None]:
+    """Reads a directory's state file.
+
+    Args:
+        directory: The directory, held open.
+        name: The state file's name.
+
+    Returns:
+        The state, and the file that it was read from, to be closed by the caller; None if there is no file
+        or it cannot be opened.
+    """
+    try:
+        snapshot = Snapshot.take(directory.fd, name)
+    except FileNotFoundError:
+        return ABSENT, None
+    except (OSError, RefusedError) as error:
+        return State(StateStatus.UNREADABLE, problem=posix.reason(error)), None
+    try:
+        return parse(directory, name, snapshot), snapshot
+    except BaseException:
+        snapshot.close()
+        raise
+
+
+def parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> State:
+    """Has TensorFlow read a state file that is held open.
+
+    Args:
+        directory: The directory that it describes.
+        name: The state file's name.
+        snapshot: The file.
+
+    Returns:
+        The state; unreadable or invalid ones say why.
+    """
+    here, file = _DESCRIPTORS, str(snapshot.fd)
+    if not os.path.exists(f"{here}/{file}"):  # no /proc: another system, or a bare chroot
+        here, file = directory.path, name
+    try:
+        found = tensorflow.get_checkpoint_state(here, file)
+    except UnicodeDecodeError:
+        return State(StateStatus.UNREADABLE, problem="it is not text: another program's file?")
+    except ValueError:
+        return State(StateStatus.INVALID, problem="it names no latest checkpoint (model_checkpoint_path)")
+    if found is None:
+        return State(StateStatus.UNREADABLE, problem="TensorFlow cannot parse it as a CheckpointState")
+
+    def written(path: str) -> str:
+        # TensorFlow has joined relative paths onto the directory that it was given.
+        return path.removeprefix(here + "/")
+
+    times = list(found.all_model_checkpoint_timestamps)
+    paths = list(found.all_model_checkpoint_paths)
+    parallel = len(times) == len(paths)
+    locate = _Locator(directory)
+    entries = tuple(locate(written(path), times[at] if parallel else None) for at, path in enumerate(paths))
+    latest = written(found.model_checkpoint_path)
+    return State(
+        StateStatus.OK,
+        latest=next((entry for entry in entries if entry.path == latest), None) or locate(latest),
+        entries=entries,
+        last_preserved=found.last_preserved_timestamp or None,
+        editable=parallel or not times,
+    )
+
+
+def without(state: State, names: Collection[str]) -> bytes | None:
+    """The text of a state that no longer lists some checkpoints.
+
+    Paths stay as they are written, and timestamps and `last_preserved_timestamp` stay with them: without
+    those a CheckpointManager would adopt none of the entries.
+
+    Args:
+        state: A state that could be read.
+        names: The names to drop. The latest stays listed, and so does what is foreign.
+
+    Returns:
+        The new text, or None if nothing is to be dropped, or if nothing can be: a state whose timestamps do
+        not match its paths one to one.
+    """
+    latest = state.latest
+    if latest is None or not state.editable:
+        return None
+    keep = [
+        entry
+        for entry in state.entries
+        if entry.foreign or entry.name == latest.name or entry.name not in names
+    ]
+    if len(keep) == len(state.entries):
+        return None
+    fields: dict[str, object] = {
+        "model_checkpoint_path": latest.path,
+        "all_model_checkpoint_paths": [entry.path for entry in keep],
+        "all_model_checkpoint_timestamps": [e.timestamp for e in keep if e.timestamp is not None],
+    }
+    if state.last_preserved is not None:
+        fields["last_preserved_timestamp"] = state.last_preserved
+    return tensorflow.checkpoint_state(**fields).encode()
+
+
+class _Locator:
+    """Tells which paths of a state lead into its directory."""
+
+    def __init__(self, directory: OpenDirectory) -> None:
+        self._directory = os.fstat(directory.fd)
+        self._parents: dict[str, bool] = {}
+
+    def __call__(self, path: str, timestamp: float | None = None) -> StateEntry:
+        prefix = naming.listed_prefix(path)
+        if "\0" in prefix:
+            return StateEntry(path, "", foreign=True, timestamp=timestamp)
+        parent, base = posixpath.split(posixpath.normpath(prefix) if prefix else "")
+        if base and base != ".." and self._is_here(parent):
+            return StateEntry(path, base, timestamp=timestamp)
+        # Windows writes backslashes, and none of its paths leads here.
+        return StateEntry(path, re.split(r"[\\/]", prefix)[-1], foreign=True, timestamp=timestamp)
+
+    def _is_here(self, parent: str) -> bool:
+        if not posixpath.isabs(parent):
+            return parent == ""
+        if parent not in self._parents:
+            if len(self._parents) >= _MAX_PARENTS:
+                return False
+            try:
+                # The same directory may be known by another path: a link, a mount.
+                found = os.stat(parent)
+                self._parents[parent] = os.path.samestat(found, self._directory)
+            except (OSError, ValueError):
+                self._parents[parent] = False
+        return self._parents[parent]

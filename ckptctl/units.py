@@ -1,0 +1,52 @@
+"""Durations and sizes, as people write and read them. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ckptctl.errors import PolicyError
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
+_STEP = 1000
+
+
+def parse_duration(text: str) -> float:
+    """Reads a duration such as `30s`, `10m`, `36h`, `7d` or `1h30m`.
+
+    Args:
+        text: As a user wrote it.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        PolicyError: It is not written like that.
+    """
+    words = text.strip().lower()
+    if words == "0":
+        return 0.0
+    if not _DURATION.fullmatch(words):
+        raise PolicyError(f"{text!r} is not a duration: write 30s, 10m, 36h, 7d, or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(words))
+
+
+def format_duration(seconds: float) -> str:
+    """Writes a duration in the largest unit that gives a whole number."""
+    for unit in ("w", "d", "h", "m"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def format_bytes(count: int) -> str:
+    """Writes a size with three digits at most before the point, in powers of 1000 as disks are sold."""
+    if count < _STEP:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= _STEP
+        if round(size, 1) < _STEP:
+            return f"{size:.1f} {unit}"
+    return f"{size / _STEP:.1f} PB"
