@@ -83,7 +83,7 @@ def run_trainer(
     Raises:
         RuntimeError: It failed; the message holds what it wrote to stderr.
     """
-    _finish(start_trainer(name, directory, saves=saves, delay=delay, max_to_keep=max_to_keep))
+    finish_trainer(start_trainer(name, directory, saves=saves, delay=delay, max_to_keep=max_to_keep))
 
 
 def restore_and_train(
@@ -104,7 +104,7 @@ def restore_and_train(
         RuntimeError: There is nothing to restore, it does not restore, or training fails.
     """
     process = start_trainer(name, directory, saves=saves, max_to_keep=max_to_keep, report=True)
-    found = json.loads(_finish(process))
+    found = json.loads(finish_trainer(process))
     return Found(
         latest=found["latest"],
         listed=tuple(found["listed"]),
@@ -126,7 +126,7 @@ def start_trainer(  # noqa: PLR0913  # the options of the command line
     """Starts a trainer; see `run_trainer` for the arguments.
 
     Returns:
-        Its process, with stdout and stderr captured.
+        Its process, with stdout and stderr captured, for `finish_trainer`.
     """
     command = [sys.executable, __file__, name, os.fspath(directory), f"--saves={saves}", f"--delay={delay}"]
     if max_to_keep is not None:
@@ -139,7 +139,18 @@ def start_trainer(  # noqa: PLR0913  # the options of the command line
     )
 
 
-def _finish(process: subprocess.Popen[str]) -> str:
+def finish_trainer(process: subprocess.Popen[str]) -> str:
+    """Waits for a trainer that `start_trainer` started.
+
+    Args:
+        process: Its process.
+
+    Returns:
+        What it wrote to stdout.
+
+    Raises:
+        RuntimeError: It failed; the message holds what it wrote to stderr.
+    """
     with process:
         try:
             output, errors = process.communicate(timeout=TIMEOUT)
