@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 1024 * 1024
 """The largest file that is read: over 100,000 checkpoints with timestamps."""
 
+_DURABLE_ROUNDS = 2
+"""How many texts are made to reach the disk before they take their place. A writer that speaks faster than
+the disk does has not waited for it either; after so many rounds we only do so in the end."""
+
 _UNFINISHED = PRIVATE_PREFIX + "new-"
 _TEMPORARY = re.compile(
     re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
@@ -190,9 +194,10 @@ def _carry(
     superseded: list[str] = [] if under is None else [under]
     try:
         while True:
+            durable = len(opened) < 2 * _DURABLE_ROUNDS  # two files a round
             try:
                 text = _pad(edit(words), max(len(words.text), len(expected.text)))
-                temporary, ours = _write(directory, name, text, words, expected)
+                temporary, ours = _write(directory, name, text, words, expected, durable=durable)
             except BaseException:
                 if superseded:
                     _put_back(directory, name, superseded[-1], expected, words)
@@ -208,6 +213,8 @@ def _carry(
             superseded.append(temporary)
             # From here on the writer's last words are in the file or in `out`.
             if out.is_same(expected):
+                if not durable:
+                    posix.sync(ours.fd)
                 posix.sync(directory)
                 for entry in reversed(superseded):
                     os.unlink(entry, dir_fd=directory)
@@ -251,9 +258,9 @@ def _take_out(directory: int, name: str, temporary: str, ours: Snapshot) -> Snap
 
 
 def _write(
-    directory: int, name: str, text: bytes, like: Snapshot, expected: Snapshot
+    directory: int, name: str, text: bytes, like: Snapshot, expected: Snapshot, *, durable: bool
 ) -> tuple[str, Snapshot]:
-    """Writes a temporary file with the mode and owner of another, on the disk before its name says so."""
+    """Writes a temporary file with the mode and owner of another."""
     unfinished = _UNFINISHED + secrets.token_hex(8)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(unfinished, flags, 0o600, dir_fd=directory)
@@ -265,7 +272,8 @@ def _write(
         if (made.st_uid, made.st_gid) != (like.stat.st_uid, like.stat.st_gid):
             os.fchown(fd, like.stat.st_uid, like.stat.st_gid)
         os.fchmod(fd, like.stat.st_mode & 0o7777)
-        posix.sync(fd)
+        if durable:
+            posix.sync(fd)
         ours = Snapshot(fd, text, os.fstat(fd))
         temporary = f"{PRIVATE_PREFIX}state-{_key(name)}-{ours.stat.st_ino:x}-{ours.digest}-{expected.digest}"
         os.rename(unfinished, temporary, src_dir_fd=directory, dst_dir_fd=directory)

@@ -198,6 +198,6 @@ def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: boo
     if preserved:
         size = units.format_bytes(sum(checkpoint.bytes for checkpoint in preserved))
         yield (
-            f"{len(preserved)} checkpoints ({size}) stay only because a CheckpointManager may have preserved "
-            "them; --include-preserved lets the policy decide about them"
+            f"kept: {units.format_count(len(preserved), 'checkpoint')}, {size}, only because a CheckpointManager may "
+            "have preserved what is unlisted and as old: --include-preserved lets the policy decide"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from ckptctl.model import Checkpoint, Directory, Plan, Report, StateStatus, Status
-from ckptctl.units import format_bytes
+from ckptctl.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +69,7 @@ def checkpoints(directory: Directory, form: str, sort: str = "time") -> str:
 def summary(directory: Directory) -> str:
     """A directory in one line, as it stands above the table of `ls`."""
     there = [one for one in directory.checkpoints if one.on_disk]
-    parts = [f"{_count(len(there), 'checkpoint')}, {format_bytes(sum(one.bytes for one in there))}"]
+    parts = [f"{format_count(len(there), 'checkpoint')}, {format_bytes(sum(one.bytes for one in there))}"]
     state = directory.state
     if state.latest is not None:
         parts.append(f"latest {state.latest.path}")
@@ -79,7 +79,7 @@ def summary(directory: Directory) -> str:
         parts.append(f"state file {state.status.value}: {state.problem}")
     if directory.leftovers:
         size = format_bytes(sum(file.size for file in directory.leftovers))
-        parts.append(f"{_count(len(directory.leftovers), 'leftover')}, {size}")
+        parts.append(f"{format_count(len(directory.leftovers), 'leftover')}, {size}")
     return escape(f"{directory.path}: {'; '.join(parts)}")
 
 
@@ -107,10 +107,10 @@ def outcome(report: Report) -> str:
     if report.dry_run:
         going = report.plan.delete
         size = format_bytes(sum(decision.checkpoint.bytes for decision in going))
-        return f"would delete {_count(len(going), 'checkpoint')}, {size}; {len(report.plan.keep)} would stay"
+        return f"would delete {format_count(len(going), 'checkpoint')}, {size}; {len(report.plan.keep)} would stay"
     staying = len(report.plan.decisions) - len(report.deleted)
     return (
-        f"deleted {_count(len(report.deleted), 'checkpoint')}, freed {format_bytes(report.freed_bytes)}; "
+        f"deleted {format_count(len(report.deleted), 'checkpoint')}, freed {format_bytes(report.freed_bytes)}; "
         f"{staying} stay"
     )
 
@@ -206,7 +206,3 @@ def _status(one: Checkpoint) -> str:
     words += ["preserved"] if one.preserved else []
     text = ", ".join(words)
     return text if one.status is Status.COMPLETE or one.problem is None else f"{text}: {one.problem}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -50,3 +50,8 @@ def format_bytes(count: int) -> str:
         if round(size, 1) < _STEP:
             return f"{size:.1f} {unit}"
     return f"{size / _STEP:.1f} PB"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Writes a number of things, `1 checkpoint` or `2,000 checkpoints`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

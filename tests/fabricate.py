@@ -1,0 +1,102 @@
+"""Directories of checkpoints made without TensorFlow, for tests of what does not look into them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+EPOCH = 1_700_000_000
+"""The time from which `run` counts, seconds."""
+
+TABLE = bytes(40) + 0xDB4775248B80FB57.to_bytes(8, "little")
+"""What the end of an index looks like."""
+
+
+def checkpoint(
+    directory: Path, name: str, *, at: float = EPOCH, shards: int = 1, size: int = 100, meta: bool = False
+) -> list[Path]:
+    """Writes the files of one checkpoint.
+
+    Args:
+        directory: Where.
+        name: Its prefix.
+        at: When it is said to have been written.
+        shards: How many data files.
+        size: Bytes in each of them.
+        meta: Whether there is a `.meta`.
+
+    Returns:
+        The files.
+    """
+    contents = {f"{name}.data-{shard:05d}-of-{shards:05d}": bytes(size) for shard in range(shards)}
+    contents[f"{name}.index"] = TABLE
+    if meta:
+        contents[f"{name}.meta"] = b"graph"
+    files = []
+    for file, content in contents.items():
+        files.append(directory / file)
+        files[-1].write_bytes(content)
+        os.utime(files[-1], (at, at))
+    return files
+
+
+def state_text(
+    names: Iterable[str],
+    *,
+    latest: str | None = None,
+    timestamps: bool = True,
+    first: int = 1,
+    last_preserved: float | None = None,
+) -> str:
+    """The text of a state file as TensorFlow writes it; `first` is the number of the first save of `run`."""
+    listed = list(names)
+    lines = [f'model_checkpoint_path: "{latest or listed[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in listed]
+    if timestamps:
+        lines += [
+            f"all_model_checkpoint_timestamps: {EPOCH + 60.5 * (first - 1 + at)}" for at in range(len(listed))
+        ]
+    if last_preserved is not None:
+        lines.append(f"last_preserved_timestamp: {last_preserved}")
+    return "\n".join(lines) + "\n"
+
+
+def run(directory: Path, count: int, *, listed: int | None = None, **options: object) -> Path:
+    """A run of `ckpt-1` to `ckpt-<count>`, saved one minute apart, of which the last `listed` are in the state.
+
+    Args:
+        directory: Where; made if need be.
+        count: How many checkpoints.
+        listed: How many of them the state lists, all by default; 0 for no state file.
+        options: As for `state_text`.
+
+    Returns:
+        The directory.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for step in range(1, count + 1):
+        checkpoint(directory, f"ckpt-{step}", at=EPOCH + 60.5 * (step - 1))
+    first = 1 if listed is None else count - listed + 1
+    names = [f"ckpt-{step}" for step in range(first, count + 1)]
+    if names:
+        text = state_text(names, first=first, **options)  # type: ignore[arg-type]
+        (directory / "checkpoint").write_text(text)
+    return directory
+
+
+def names(directory: Path) -> set[str]:
+    """The checkpoints that have an index there."""
+    return {path.name.removesuffix(".index") for path in directory.glob("*.index")}
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory with its bytes."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }

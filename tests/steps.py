@@ -1,0 +1,79 @@
+"""Runs our own code in a forked process and does something at one of its system calls: a kill, a trainer's write.
+
+The kill is a real SIGKILL, so nothing of the killed code runs on. Calls are counted in the order in which they
+are made, so "before call 7" is the same place in every run of the same code on the same directory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from ckptctl import posix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CALLS = ("open", "write", "fsync", "rename", "unlink", "link", "stat", "scandir", "listdir", "fchmod")
+
+
+def in_child(work: Callable[[], object], before: Callable[[int], None]) -> int:
+    """Runs something in a forked process.
+
+    Args:
+        work: What to run there.
+        before: Is called before each of its system calls, with the call's number from 0.
+
+    Returns:
+        How many calls it made, or minus the number of the signal that killed it.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reader)
+            count = _counting(work, before)
+            os.write(writer, str(count).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        said = answer.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return -os.WTERMSIG(status)
+    assert os.waitstatus_to_exitcode(status) == 0, "the child raised; its traceback is above"
+    return int(said)
+
+
+def kill() -> None:
+    """Ends this process as kill -9 does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _counting(work: Callable[[], object], before: Callable[[int], None]) -> int:
+    count = 0
+    busy = False
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count, busy
+            if not busy:
+                busy = True  # calls of `before` itself do not count
+                try:
+                    before(count)
+                finally:
+                    busy = False
+                count += 1
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    for name in _CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    posix._renameat2 = counted(posix._renameat2)
+    work()
+    return count

@@ -1,0 +1,268 @@
+"""Tests of ckptctl.exchange: no word of the writer is lost, wherever it speaks and wherever we are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+import steps
+
+from ckptctl import exchange, posix
+from ckptctl.errors import RefusedError
+from ckptctl.exchange import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.sharedctypes import Synchronized
+    from pathlib import Path
+
+NAME = "checkpoint"
+VICTIM = b"victim\n"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[int]:
+    """The descriptor of a directory with a state of 0 words, which names a victim."""
+    (tmp_path / NAME).write_bytes(b"word 0\n" + VICTIM)
+    with posix.open_directory(str(tmp_path)) as opened:
+        yield opened.fd
+
+
+def without_victim(words: Snapshot) -> bytes:
+    """The edit: the victim goes, everything else stays."""
+    return words.text.replace(VICTIM, b"")
+
+
+def replace(directory: int) -> None:
+    """Replaces the state once."""
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+        exchange.replace(directory, NAME, base, without_victim).close()
+
+
+def speak(path: Path, number: int) -> None:
+    """What a trainer does: a file of its own, renamed over the state."""
+    temporary = path / f"trainer{number}"
+    temporary.write_bytes(b"word %d\n" % number + VICTIM)
+    temporary.rename(path / NAME)
+
+
+def private(path: Path) -> list[str]:
+    """The names of ours that are there."""
+    return [name for name in os.listdir(path) if name.startswith(".ckptctl-")]
+
+
+def test_victim_goes_and_mode_and_owner_stay(tmp_path: Path, directory: int) -> None:
+    """The new text takes the old one's place, with its mode and owner and not shorter."""
+    state = tmp_path / NAME
+    state.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(state, 1234, 4321)
+    before = state.stat()
+    replace(directory)
+    after = state.stat()
+    assert state.read_bytes().splitlines()[0] == b"word 0"
+    assert VICTIM not in state.read_bytes()
+    assert after.st_size == before.st_size
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("length", range(0, 5))
+def test_padding_is_one_comment(length: int) -> None:
+    """The padding has the length that is asked for, and begins a comment."""
+    padded = exchange._pad(b"text\n", 5 + length)
+    assert len(padded) == 5 + length
+    assert padded.removeprefix(b"text\n").lstrip() in {b"", b"#"} or padded[5:6] == b"#"
+
+
+def calls_of_one_replacement(tmp_path: Path) -> int:
+    """How many system calls an undisturbed replacement makes."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / NAME).write_bytes(b"word 0\n" + VICTIM)
+    with posix.open_directory(str(scratch)) as opened:
+        count = steps.in_child(lambda: replace(opened.fd), lambda _: None)
+    assert count > 6
+    return count
+
+
+def test_writer_may_speak_at_any_moment(tmp_path: Path, directory: int) -> None:
+    """Up to three words of the writer, before any of our calls, are all in what remains: the last one wins."""
+    count = calls_of_one_replacement(tmp_path)
+    # A conflict adds a round of calls; further words may fall into that round as well.
+    moments = range(count * 2)
+    for first, second, third in [
+        *((at, None, None) for at in moments),
+        *((a, b, None) for a, b in itertools.combinations_with_replacement(moments, 2)),
+        *((a, a + 3, a + 6) for a in moments),
+    ]:
+        for name in os.listdir(tmp_path):
+            if name != "scratch":
+                (tmp_path / name).unlink()
+        (tmp_path / NAME).write_bytes(b"word 0\n" + VICTIM)
+        said = 0
+
+        def before(call: int) -> None:
+            nonlocal said
+            for at in (first, second, third):
+                if at == call:
+                    said += 1
+                    speak(tmp_path, said)
+
+        def work() -> None:
+            replace(directory)
+            # What was to be said later is said now: the count of words is then the same in both processes.
+            text = (tmp_path / NAME).read_bytes()
+            assert text.startswith(b"word %d\n" % said), (text, said)
+
+        steps.in_child(work, before)
+        assert not private(tmp_path)
+
+
+def test_kill_at_any_call_loses_no_word(tmp_path: Path, directory: int, long: bool) -> None:  # noqa: FBT001 - a fixture
+    """A kill before any call, with up to two words of the writer anywhere, and a kill in the recovery too."""
+    count = calls_of_one_replacement(tmp_path)
+    kills = 0
+    for killed_at in range(count * 2):
+        for words in [(), *((a,) for a in range(killed_at + 1)), *((a, a + 2) for a in range(killed_at - 1))]:
+            for recovery_killed_at in (None, *range(20)) if long else (None, sum(words) % 20):
+                kills += _kill_and_recover(tmp_path, directory, killed_at, words, recovery_killed_at)
+    assert kills > 400
+
+
+def _kill_and_recover(
+    path: Path, directory: int, killed_at: int, words: tuple[int, ...], recovery_killed_at: int | None
+) -> int:
+    for name in os.listdir(path):
+        if name != "scratch":
+            (path / name).unlink()
+    (path / NAME).write_bytes(b"word 0\n" + VICTIM)
+    spoken = path / "spoken"  # outlives the process that is killed
+    spoken.write_bytes(b"")
+
+    def before(call: int) -> None:
+        for at in words:
+            if at == call:
+                spoken.write_bytes(spoken.read_bytes() + b".")
+                speak(path, len(spoken.read_bytes()))
+        if call == killed_at:
+            steps.kill()
+
+    if steps.in_child(lambda: replace(directory), before) != -signal.SIGKILL:
+        return 0
+    assert (path / NAME).exists()
+    if recovery_killed_at is not None:
+        steps.in_child(
+            lambda: exchange.recover(directory, NAME),
+            lambda call: steps.kill() if call == recovery_killed_at else None,
+        )
+    exchange.recover(directory, NAME)
+    text = (path / NAME).read_bytes()
+    assert text.startswith(b"word %d\n" % len(spoken.read_bytes())), (
+        killed_at,
+        words,
+        recovery_killed_at,
+        text,
+    )
+    assert not private(path)
+    return 1
+
+
+def test_recovery_leaves_another_state_file_alone(tmp_path: Path, directory: int) -> None:
+    """What was being done to one state file is no business of a run with another `--latest-filename`."""
+    steps.in_child(lambda: replace(directory), lambda call: steps.kill() if call == 7 else None)
+    before = sorted(private(tmp_path))
+    assert any(name.startswith(".ckptctl-state-") for name in before)
+    exchange.recover(directory, "my_state")
+    assert sorted(private(tmp_path)) == before
+
+
+def test_in_place_edit_is_a_word_too(tmp_path: Path, directory: int) -> None:
+    """A state that was written over in place, without a rename, is noticed by its text."""
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+        (tmp_path / NAME).write_bytes(b"word 1\n" + VICTIM)
+        exchange.replace(directory, NAME, base, without_victim).close()
+    assert (tmp_path / NAME).read_bytes().startswith(b"word 1\n")
+
+
+def test_state_that_is_gone_stays_gone(tmp_path: Path, directory: int) -> None:
+    """A state that was deleted in between is not made again."""
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+        (tmp_path / NAME).unlink()
+        with pytest.raises(FileNotFoundError):
+            exchange.replace(directory, NAME, base, without_victim)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_other_kinds_get_their_place_back(tmp_path: Path, directory: int, kind: str) -> None:
+    """What is no file and takes the state's name in between gets it back, and we say so."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"not ours")
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+        (tmp_path / NAME).unlink()
+        if kind == "link":
+            (tmp_path / NAME).symlink_to(outside)
+        elif kind == "fifo":
+            os.mkfifo(tmp_path / NAME)
+        else:
+            (tmp_path / NAME).mkdir()
+        before = os.lstat(tmp_path / NAME)
+        with pytest.raises(RefusedError, match="replaced by something"):
+            exchange.replace(directory, NAME, base, without_victim)
+    after = os.lstat(tmp_path / NAME)
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert outside.read_bytes() == b"not ours"
+    assert stat.S_IMODE(outside.stat().st_mode) == stat.S_IMODE((tmp_path / "outside").stat().st_mode)
+    assert not private(tmp_path)
+
+
+def test_many_words_in_one_replacement(tmp_path: Path, directory: int) -> None:
+    """A writer that speaks before each of our first hundred calls ends with its last word, edited."""
+
+    def before(call: int) -> None:
+        if call < 100:
+            speak(tmp_path, call + 1)
+
+    steps.in_child(lambda: replace(directory), before)
+    text = (tmp_path / NAME).read_bytes()
+    assert text.startswith(b"word 100\n")
+    assert VICTIM not in text
+    assert not private(tmp_path)
+
+
+def _write_counting(path: str, rounds: int, said: Synchronized[int]) -> None:
+    """A writer at full speed. It knows its words by heart, and checks that its last one is still there."""
+    os.chdir(path)
+    for number in range(1, rounds + 1):
+        with open("own", "wb") as file:
+            file.write(b"word %d\n" % number + VICTIM)
+        os.rename("own", NAME)
+        said.value = number
+
+
+def test_race_against_a_writer_at_full_speed(tmp_path: Path, directory: int) -> None:
+    """Beside a process that renames over the state as fast as it can, no word is ever lost."""
+    context = multiprocessing.get_context("fork")
+    said = context.Value("q", 0)
+    writer = context.Process(target=_write_counting, args=(str(tmp_path), 5_000, said))
+    writer.start()
+    rounds = 0
+    while writer.is_alive():
+        before = said.value
+        replace(directory)
+        with contextlib.closing(Snapshot.take(directory, NAME)) as now:
+            # At least what had been said before we began is there, or something newer.
+            assert int(now.text.split()[1]) >= before
+        rounds += 1
+    writer.join()
+    replace(directory)
+    assert (tmp_path / NAME).read_bytes().startswith(b"word 5000\n")
+    assert rounds > 20
+    assert not private(tmp_path)

@@ -1,0 +1,328 @@
+"""Tests of ckptctl.policy and ckptctl.plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptctl.errors import PolicyError, RefusedError, SavedModelError
+from ckptctl.model import (
+    ABSENT,
+    Checkpoint,
+    Directory,
+    File,
+    FileKind,
+    Format,
+    Plan,
+    State,
+    StateEntry,
+    StateStatus,
+    Status,
+)
+from ckptctl.plan import Order, Protections, matches, plan
+from ckptctl.policy import Newest, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOW = 1_000_000.0
+THREE = Policy((Newest(3),))
+
+
+def made(
+    step: int | None,
+    *,
+    name: str = "",
+    status: Status = Status.COMPLETE,
+    age: float = 1000.0,
+    kind: FileKind = FileKind.REGULAR,
+    **more: object,
+) -> Checkpoint:
+    """A checkpoint with one file."""
+    name = name or f"ckpt-{step}"
+    file = File(f"{name}.index", 10, int((NOW - age) * 1e9), inode=1, kind=kind)
+    problem = None if status is Status.COMPLETE else "shard 0 of 1 is not there"
+    return replace(
+        Checkpoint(name, Format.V2, status, step=step, saved=NOW - age, index=file, problem=problem),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def directory(checkpoints: Sequence[Checkpoint], state: State = ABSENT) -> Directory:
+    """A directory of checkpoints, oldest first."""
+    return Directory("run", state, tuple(checkpoints))
+
+
+def kept(plan: Plan) -> list[str]:
+    """The names that stay."""
+    return [decision.checkpoint.name for decision in plan.keep]
+
+
+def reasons(plan: Plan, name: str) -> tuple[str, ...]:
+    """Why one is kept or deleted."""
+    return next(decision.reasons for decision in plan.decisions if decision.checkpoint.name == name)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Checkpoints, oldest first, and what is to stay of them under keep-three."""
+
+    checkpoints: list[Checkpoint]
+    kept: list[str]
+    protections: Protections = Protections()
+    state: State = ABSENT
+
+
+LATEST_GONE = State(StateStatus.OK, latest=StateEntry("ckpt-9", "ckpt-9"))
+
+CASES = {
+    "the three newest stay": Case([made(n) for n in range(1, 7)], ["ckpt-4", "ckpt-5", "ckpt-6"]),
+    "fewer than three all stay": Case([made(1), made(2)], ["ckpt-1", "ckpt-2"]),
+    "an empty directory plans nothing": Case([], []),
+    "the latest stays wherever it stands": Case(
+        [made(1, latest=True), *(made(n) for n in range(2, 7))], ["ckpt-1", "ckpt-4", "ckpt-5", "ckpt-6"]
+    ),
+    "only complete ones count, and a broken one that is newer stays": Case(
+        [*(made(n) for n in range(1, 6)), made(6, status=Status.BROKEN)],
+        ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"],
+    ),
+    "a broken one goes when a complete one is newer": Case(
+        [made(1, status=Status.BROKEN), *(made(n) for n in range(2, 5))], ["ckpt-2", "ckpt-3", "ckpt-4"]
+    ),
+    "broken ones alone all stay": Case(
+        [made(n, status=Status.BROKEN) for n in range(1, 6)], [f"ckpt-{n}" for n in range(1, 6)]
+    ),
+    "what is being saved stays and does not count": Case(
+        [made(0, status=Status.SAVING), *(made(n) for n in range(1, 6))],
+        ["ckpt-0", "ckpt-3", "ckpt-4", "ckpt-5"],
+    ),
+    "a missing one is not planned": Case(
+        [made(1, status=Status.MISSING), *(made(n) for n in range(2, 6))], ["ckpt-3", "ckpt-4", "ckpt-5"]
+    ),
+    "a preserved one stays and does not count": Case(
+        [made(1, preserved=True), *(made(n) for n in range(2, 6))], ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"]
+    ),
+    "a preserved one goes if asked for": Case(
+        [made(1, preserved=True), *(made(n) for n in range(2, 6))],
+        ["ckpt-3", "ckpt-4", "ckpt-5"],
+        Protections(include_preserved=True),
+    ),
+    "a young one stays": Case(
+        [made(1, age=30), *(made(n) for n in range(2, 6))],
+        ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
+        Protections(min_age=60),
+    ),
+    "without a minimum age a file from the future is no younger than others": Case(
+        [made(1, age=-1e6), *(made(n) for n in range(2, 6))], ["ckpt-3", "ckpt-4", "ckpt-5"]
+    ),
+    "a protected name stays": Case(
+        [made(n) for n in range(1, 6)],
+        ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
+        Protections(protect=("ckpt-1",)),
+    ),
+    "a protected pattern stays": Case(
+        [made(1, name="best-1"), *(made(n) for n in range(2, 6))],
+        ["best-1", "ckpt-3", "ckpt-4", "ckpt-5"],
+        Protections(protect=("best*",)),
+    ),
+    "the target of a link stays": Case(
+        [made(1, linked_from=("best.index",)), *(made(n) for n in range(2, 6))],
+        ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
+    ),
+    "what is not made of regular files stays": Case(
+        [made(1, kind=FileKind.LINK), *(made(n) for n in range(2, 6))],
+        ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
+    ),
+    "time and step disagree: both sets stay": Case(
+        [made(n) for n in (1, 2, 4, 5, 6, 3)], ["ckpt-4", "ckpt-5", "ckpt-6", "ckpt-3"]
+    ),
+    "--order time decides": Case(
+        [made(n) for n in (1, 2, 4, 5, 6, 3)], ["ckpt-5", "ckpt-6", "ckpt-3"], Protections(order=Order.TIME)
+    ),
+    "--order step decides": Case(
+        [made(n) for n in (1, 2, 4, 5, 6, 3)], ["ckpt-4", "ckpt-5", "ckpt-6"], Protections(order=Order.STEP)
+    ),
+    "one without a step keeps its place in time": Case(
+        [made(1), made(2), made(3), made(None, name="best"), made(4)], ["ckpt-3", "best", "ckpt-4"]
+    ),
+    "names without steps go by time": Case([made(None, name=name) for name in "zyxw"], ["y", "x", "w"]),
+    "the latest is gone: the newest that are there stay": Case(
+        [made(n) for n in range(1, 5)], ["ckpt-2", "ckpt-3", "ckpt-4"], state=LATEST_GONE
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_case(case: Case) -> None:
+    """Checkpoints and protections in, the names that stay out."""
+    assert kept(plan(directory(case.checkpoints, case.state), THREE, case.protections, now=NOW)) == case.kept
+
+
+def test_reasons_are_shown() -> None:
+    """Every decision says why, in the words of the rule and of each protection."""
+    found = plan(
+        directory([made(1), made(2, preserved=True), made(3), made(4), made(5, latest=True)]), THREE, now=NOW
+    )
+    assert found.policy == "keep the 3 newest"
+    assert reasons(found, "ckpt-1") == ("no rule keeps it",)
+    assert reasons(found, "ckpt-2") == ("may be preserved by keep_checkpoint_every_n_hours",)
+    assert reasons(found, "ckpt-4") == ("among the 3 newest",)
+    assert reasons(found, "ckpt-5") == (
+        "among the 3 newest",
+        "the latest in the state file",
+        "the newest complete one",
+    )
+    assert [note.partition(", only")[0] for note in found.notes] == ["kept: 1 checkpoint, 10 B"]
+
+
+def test_disagreement_is_said() -> None:
+    """Where time and step disagree the reasons tell which of them spoke, and a note tells what decides."""
+    found = plan(directory([made(n) for n in (1, 2, 4, 5, 6, 3)]), THREE, now=NOW)
+    assert reasons(found, "ckpt-3") == ("among the 3 newest by time", "the newest complete one")
+    assert reasons(found, "ckpt-4") == ("among the 3 newest by step",)
+    assert "--order time or --order step" in found.notes[0]
+
+
+def test_disagreement_beyond_the_newest_is_silent() -> None:
+    """An old disagreement that changes nothing is not mentioned."""
+    found = plan(directory([made(n) for n in (2, 1, 3, 4, 5)]), THREE, now=NOW)
+    assert kept(found) == ["ckpt-3", "ckpt-4", "ckpt-5"]
+    assert not found.notes
+    assert reasons(found, "ckpt-3") == ("among the 3 newest",)
+
+
+def test_missing_latest_is_said() -> None:
+    """A state that names a latest which is not there is pointed out."""
+    found = plan(directory([made(1)], LATEST_GONE), THREE, now=NOW)
+    assert found.notes == ("the state file names ckpt-9 as the latest, which is not there",)
+
+
+@pytest.mark.parametrize("status", [StateStatus.UNREADABLE, StateStatus.INVALID])
+def test_unreadable_state_is_refused(status: StateStatus) -> None:
+    """Without the trainer's last word nothing is planned."""
+    state = State(status, problem="it is garbled")
+    with pytest.raises(RefusedError, match="it is garbled"):
+        plan(directory([made(n) for n in range(9)], state), THREE, now=NOW)
+
+
+def test_saved_model_is_refused() -> None:
+    """A SavedModel's variables are no target."""
+    with pytest.raises(SavedModelError):
+        plan(replace(directory([made(1)]), saved_model=True), THREE, now=NOW)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_policy_that_keeps_nothing_is_refused(count: int) -> None:
+    """A policy has to keep something."""
+    with pytest.raises(PolicyError, match="at least 1"):
+        Newest(count)
+
+
+def test_empty_policy_is_refused() -> None:
+    """A policy without a rule is an error, and says what a rule looks like."""
+    with pytest.raises(PolicyError, match="--keep 3"):
+        Policy(())
+
+
+@pytest.mark.parametrize("age", [-1.0, float("nan")])
+def test_senseless_minimum_age_is_refused(age: float) -> None:
+    """A minimum age is a length of time."""
+    with pytest.raises(PolicyError):
+        Protections(min_age=age)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "matched"),
+    [
+        ("run[1]", "run[1]", True),
+        ("run1", "run[1]", False),
+        ("ckpt-10", "ckpt-1", False),
+        ("ckpt-10", "ckpt-1?", True),
+        ("best-3", "best*", True),
+        ("a\nb", "a*b", True),
+    ],
+)
+def test_pattern(name: str, pattern: str, matched: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A pattern knows * and ?; brackets, which occur in names, stand for themselves."""
+    assert matches(name, pattern) is matched
+
+
+def test_policies_are_or_composed() -> None:
+    """What any rule keeps stays, with the reasons of all."""
+    found = plan(directory([made(n) for n in range(1, 6)]), Policy((Newest(1), Newest(2))), now=NOW)
+    assert found.policy == "keep the newest one and the 2 newest"
+    assert kept(found) == ["ckpt-4", "ckpt-5"]
+    assert reasons(found, "ckpt-5")[:2] == ("among the newest one", "among the 2 newest")
+
+
+# Invariants
+
+checkpoints_st = st.lists(
+    st.builds(
+        made,
+        step=st.one_of(st.none(), st.integers(0, 30)),
+        name=st.uuids().map(str),
+        status=st.sampled_from(
+            [Status.COMPLETE, Status.COMPLETE, Status.SAVING, Status.BROKEN, Status.MISSING]
+        ),
+        age=st.floats(0, 1e5),
+        latest=st.booleans(),
+        preserved=st.booleans(),
+        kind=st.sampled_from([FileKind.REGULAR, FileKind.REGULAR, FileKind.LINK]),
+    ),
+    max_size=12,
+    unique_by=lambda one: one.name,
+)
+protections_st = st.builds(
+    Protections,
+    min_age=st.floats(0, 1e5),
+    include_preserved=st.booleans(),
+    order=st.sampled_from([None, *Order]),
+)
+
+
+@given(checkpoints_st, st.integers(1, 5), protections_st)
+def test_invariants(found: list[Checkpoint], count: int, protections: Protections) -> None:
+    """Keep and delete partition what is on disk, each with a reason, and every protection holds."""
+    planned = plan(directory(found), Policy((Newest(count),)), protections, now=NOW)
+    assert [d.checkpoint for d in planned.decisions] == [one for one in found if one.on_disk]
+    assert all(decision.reasons for decision in planned.decisions)
+    staying = set(kept(planned))
+    complete = [one.name for one in found if one.complete]
+    assert len(staying & set(complete)) >= min(count, len(complete))
+    newest = max(
+        (one for one in found if one.complete and one.step is not None),
+        key=lambda one: one.step or 0,
+        default=None,
+    )
+    if newest is not None and protections.order is not Order.TIME and not any(o.step is None for o in found):
+        assert newest.step in {one.step for one in found if one.name in staying and one.complete}
+    if complete and protections.order is not Order.STEP:
+        assert complete[-1] in staying
+    for one in found:
+        if one.on_disk and (one.latest or one.status is Status.SAVING):
+            assert one.name in staying
+
+
+@given(checkpoints_st, st.integers(1, 5), st.integers(1, 5), protections_st)
+def test_more_rules_delete_no_more(
+    found: list[Checkpoint], one: int, other: int, protections: Protections
+) -> None:
+    """Adding a rule never deletes more."""
+    fewer = plan(directory(found), Policy((Newest(one),)), protections, now=NOW)
+    more = plan(directory(found), Policy((Newest(one), Newest(other))), protections, now=NOW)
+    assert set(kept(fewer)) <= set(kept(more))
+
+
+@given(checkpoints_st, st.integers(1, 5), protections_st)
+def test_applied_plan_leaves_nothing_to_do(
+    found: list[Checkpoint], count: int, protections: Protections
+) -> None:
+    """Planning again on what a plan leaves deletes nothing more, and keeps the newest."""
+    policy = Policy((Newest(count),))
+    left = [d.checkpoint for d in plan(directory(found), policy, protections, now=NOW).keep]
+    assert not plan(directory(left), policy, protections, now=NOW).delete

@@ -1,0 +1,411 @@
+"""Tests of ckptctl.scan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from typing import TYPE_CHECKING
+
+import fabricate
+import pytest
+from fabricate import EPOCH, TABLE
+
+from ckptctl.errors import UnreadableError
+from ckptctl.model import Checkpoint, Directory, Format, StateStatus, Status
+from ckptctl.scan import SAVING_SECONDS, scan, scan_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD = EPOCH + 1e6
+"""A time at which nothing that `fabricate` wrote is young."""
+
+
+def names(directory: Directory) -> list[str]:
+    """The checkpoints' names, oldest first."""
+    return [checkpoint.name for checkpoint in directory.checkpoints]
+
+
+def only(directory: Directory) -> Checkpoint:
+    """The one checkpoint there."""
+    (checkpoint,) = directory.checkpoints
+    return checkpoint
+
+
+def test_run_is_listed_oldest_first(tmp_path: Path) -> None:
+    """Each checkpoint comes with its step, times, files and flags, oldest first."""
+    fabricate.run(tmp_path, 12)
+    found = scan(tmp_path, now=OLD)
+    assert names(found) == [f"ckpt-{step}" for step in range(1, 13)]
+    assert found.state.status is StateStatus.OK
+    last = found.checkpoints[-1]
+    assert (last.step, last.latest, last.listed, last.status) == (12, True, True, Status.COMPLETE)
+    assert last.saved == EPOCH + 60.5 * 11
+    assert [file.name for file in last.files] == ["ckpt-12.index", "ckpt-12.data-00000-of-00001"]
+    assert last.bytes == 100 + len(TABLE)
+    assert not found.checkpoints[0].latest
+
+
+def test_order_of_the_state_counts(tmp_path: Path) -> None:
+    """Listed checkpoints stand in the state's order, timestamps or none, whatever the files' times say."""
+    fabricate.run(tmp_path, 5, listed=0)
+    rolled_back = ["ckpt-1", "ckpt-2", "ckpt-4", "ckpt-5", "ckpt-3"]
+    for timestamps in (True, False):
+        (tmp_path / "checkpoint").write_text(fabricate.state_text(rolled_back, timestamps=timestamps))
+        assert names(scan(tmp_path, now=OLD)) == rolled_back
+
+
+def test_unlisted_ones_go_by_the_time_of_their_index(tmp_path: Path) -> None:
+    """What the state does not list finds its place by its index's time."""
+    fabricate.run(tmp_path, 4)
+    fabricate.checkpoint(tmp_path, "best", at=EPOCH + 100)
+    assert names(scan(tmp_path, now=OLD)) == ["ckpt-1", "ckpt-2", "best", "ckpt-3", "ckpt-4"]
+
+
+def test_absent_state_goes_by_time(tmp_path: Path) -> None:
+    """Without a state file everything goes by time; equal times go by step."""
+    for step in (10, 9, 1):
+        fabricate.checkpoint(tmp_path, f"ckpt-{step}")
+    found = scan(tmp_path, now=OLD)
+    assert found.state.status is StateStatus.ABSENT
+    assert names(found) == ["ckpt-1", "ckpt-9", "ckpt-10"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", StateStatus.INVALID),
+        (b"# nothing yet\n", StateStatus.INVALID),
+        (b'all_model_checkpoint_paths: "ckpt-1"\n', StateStatus.INVALID),
+        (b'model_checkpoint_path: "ckpt-1\n', StateStatus.UNREADABLE),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 100\n", StateStatus.UNREADABLE),
+        (b"\x82\xa5epoch\x01\xa4step\xcd\x03\xe8\xff\xfe", StateStatus.UNREADABLE),
+        (bytes(range(256)) * 20, StateStatus.UNREADABLE),
+        (b'model_checkpoint_path: "ckpt-1"\nnew_field: 3\n', StateStatus.UNREADABLE),
+        (b'model_checkpoint_path: "\\355\\240\\200"\n', StateStatus.UNREADABLE),
+    ],
+    ids=[
+        "empty",
+        "comment",
+        "no latest",
+        "broken quote",
+        "git-lfs",
+        "msgpack",
+        "binary",
+        "unknown",
+        "surrogate",
+    ],
+)
+def test_bad_state_is_told_from_none(tmp_path: Path, content: bytes, status: StateStatus) -> None:
+    """A state file that TensorFlow cannot use is not the same as none, and says what is wrong with it."""
+    fabricate.run(tmp_path, 2)
+    (tmp_path / "checkpoint").write_bytes(content)
+    found = scan(tmp_path, now=OLD)
+    assert found.state.status is status
+    assert found.state.problem
+    assert names(found) == ["ckpt-1", "ckpt-2"]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "directory", "socket"])
+def test_state_that_is_no_file_is_unreadable(tmp_path: Path, kind: str) -> None:
+    """A state file that is not a regular file is neither followed nor waited for."""
+    fabricate.run(tmp_path, 1)
+    state = tmp_path / "checkpoint"
+    state.rename(tmp_path / "elsewhere")
+    if kind == "link":
+        state.symlink_to("elsewhere")
+    elif kind == "dangling":
+        state.symlink_to("nowhere")
+    elif kind == "fifo":
+        os.mkfifo(state)
+    elif kind == "directory":
+        state.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(state))
+    assert scan(tmp_path, now=OLD).state.status is StateStatus.UNREADABLE
+
+
+def test_huge_state_is_not_read(tmp_path: Path) -> None:
+    """A state file of any size costs no memory."""
+    with (tmp_path / "checkpoint").open("wb") as file:
+        file.truncate(1 << 40)
+    state = scan(tmp_path, now=OLD).state
+    assert state.status is StateStatus.UNREADABLE
+    assert "1,099,511,627,776 bytes" in (state.problem or "")
+
+
+def test_other_state_file_is_read(tmp_path: Path) -> None:
+    """A trainer may call its state file as it likes."""
+    fabricate.run(tmp_path, 3)
+    (tmp_path / "my_state").write_text(fabricate.state_text(["ckpt-2"]))
+    found = scan(tmp_path, latest_filename="my_state", now=OLD)
+    assert [one.name for one in found.checkpoints if one.latest] == ["ckpt-2"]
+
+
+def test_copied_directory_is_foreign(tmp_path: Path) -> None:
+    """In a copy, absolute paths lead to the original; the base names tell what is meant here."""
+    original = fabricate.run(tmp_path / "original", 3, listed=0)
+    text = fabricate.state_text([f"{original}/ckpt-{step}" for step in (0, 1, 2, 3)], timestamps=False)
+    (original / "checkpoint").write_text(text)
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    for directory, foreign in ((original, False), (copy, True)):
+        found = scan(directory, now=OLD)
+        assert found.state.latest is not None
+        assert (found.state.latest.name, found.state.latest.foreign) == ("ckpt-3", foreign)
+        assert [one.name for one in found.checkpoints if one.latest and one.listed] == ["ckpt-3"]
+        gone = next(one for one in found.checkpoints if one.name == "ckpt-0")
+        assert gone.status is (Status.FOREIGN if foreign else Status.MISSING)
+
+
+def test_directory_known_by_another_path_is_not_foreign(tmp_path: Path) -> None:
+    """An absolute path through a link leads into the directory all the same."""
+    run = fabricate.run(tmp_path / "run", 2, listed=0)
+    (tmp_path / "alias").symlink_to(run)
+    (run / "checkpoint").write_text(fabricate.state_text([f"{tmp_path}/alias/ckpt-2"]))
+    latest = scan(run, now=OLD).state.latest
+    assert latest is not None
+    assert not latest.foreign
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "foreign"),
+    [
+        ("./ckpt-1", "ckpt-1", False),
+        ("../ckpt-1", "ckpt-1", True),
+        ("deeper/ckpt-1", "ckpt-1", True),
+        ("/ckpt-1", "ckpt-1", True),
+        ("C:\\\\runs\\\\a\\\\ckpt-1", "ckpt-1", True),
+        ("a\\000b", "", True),
+        ("/", "", True),
+        ("..", "..", True),
+        ("", None, None),
+    ],
+)
+def test_path_of_the_state(tmp_path: Path, path: str, name: str | None, foreign: bool | None) -> None:  # noqa: FBT001 - a parameter of the test
+    """A path leads into the directory or is foreign, and then still tells a base name."""
+    fabricate.checkpoint(tmp_path, "ckpt-1")
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{path}"\n')
+    latest = scan(tmp_path, now=OLD).state.latest
+    if name is None:
+        assert latest is None
+    else:
+        assert latest is not None
+        assert (latest.name, latest.foreign) == (name, foreign)
+
+
+def test_backslash_in_a_real_name_is_literal(tmp_path: Path) -> None:
+    """A prefix that holds a backslash is found under its own name."""
+    fabricate.checkpoint(tmp_path, "a\\b-1")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "a\\\\b-1"\n')
+    assert only(scan(tmp_path, now=OLD)).latest
+
+
+@pytest.mark.parametrize(
+    ("gone", "problem"),
+    [
+        ("ckpt-1.data-00001-of-00003", "shard 1 of 3 is not there"),
+        ("ckpt-1.data-*", "it has no shard"),
+    ],
+)
+def test_incomplete_one_is_saving_then_broken(tmp_path: Path, gone: str, problem: str) -> None:
+    """A checkpoint without all its shards counts as being saved while it is young, and as broken later."""
+    fabricate.checkpoint(tmp_path, "ckpt-1", shards=3)
+    for file in tmp_path.glob(gone):
+        file.unlink()
+    assert only(scan(tmp_path, now=EPOCH + SAVING_SECONDS - 1)).status is Status.SAVING
+    later = only(scan(tmp_path, now=EPOCH + SAVING_SECONDS + 1))
+    assert (later.status, later.problem) == (Status.BROKEN, problem)
+
+
+@pytest.mark.parametrize("content", [b"", TABLE[:-1], TABLE[:20]])
+def test_cut_index_is_incomplete(tmp_path: Path, content: bytes) -> None:
+    """An index that a saver has opened and not finished is no complete checkpoint."""
+    _, index = fabricate.checkpoint(tmp_path, "ckpt-1")
+    index.write_bytes(content)
+    assert only(scan(tmp_path)).status is Status.SAVING
+
+
+def test_shards_of_an_older_save_belong_to_it(tmp_path: Path) -> None:
+    """Saved again in another number of shards, a checkpoint is complete, and the old shards are its files."""
+    fabricate.checkpoint(tmp_path, "ckpt-1", shards=2)
+    fabricate.checkpoint(tmp_path, "ckpt-1", shards=1)
+    one = only(scan(tmp_path, now=OLD))
+    assert one.complete
+    assert len(one.shards) == 3
+
+
+def test_prefix_of_another_prefix(tmp_path: Path) -> None:
+    """ckpt-1 is not a part of ckpt-10."""
+    fabricate.checkpoint(tmp_path, "ckpt-1")
+    fabricate.checkpoint(tmp_path, "ckpt-10", shards=2)
+    assert [len(one.files) for one in scan(tmp_path, now=OLD).checkpoints] == [2, 3]
+
+
+ODD = [
+    "a b-1",
+    "run[1]-2",
+    "*-3",
+    "new\nline-4",
+    "\x1b[31mred-5",
+    "ünïcode-6",
+    os.fsdecode(b"\xff\xfe-7"),
+    "-8",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_are_literal(tmp_path: Path, name: str) -> None:
+    """Names are taken literally, whatever characters and bytes they hold."""
+    fabricate.checkpoint(tmp_path, name)
+    one = only(scan(tmp_path, now=OLD))
+    assert (one.name, one.complete) == (name, True)
+    assert one.step == int(name[-1])
+
+
+def test_leftovers_are_no_checkpoints(tmp_path: Path) -> None:
+    """What interrupted saves leave is listed apart, with its size."""
+    (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(bytes(7))
+    (tmp_path / "ckpt-2.meta").write_bytes(b"graph")
+    (tmp_path / ("checkpoint.tmp" + "0a" * 16)).write_bytes(b"")
+    (tmp_path / ".ckptctl-new-1").write_bytes(b"x")
+    parts = tmp_path / "ckpt-3_temp"
+    parts.mkdir()
+    (parts / "part-00000-of-00001.data-00000-of-00001.tempstate1").write_bytes(bytes(11))
+    found = scan(tmp_path, now=OLD)
+    assert not found.checkpoints
+    assert {file.name: file.size for file in found.leftovers} == {
+        "ckpt-1.data-00000-of-00001": 7,
+        "ckpt-2.meta": 5,
+        "checkpoint.tmp" + "0a" * 16: 0,
+        ".ckptctl-new-1": 1,
+        "ckpt-3_temp": 11,
+    }
+
+
+def test_v1_needs_a_table_and_a_witness(tmp_path: Path) -> None:
+    """A V1 data file counts if it is a table and a .meta or the state vouches for it; data sets never do."""
+    for name in (
+        "model.ckpt-1",
+        "model.ckpt-2",
+        "alone",
+        "model.ckpt-3-00000-of-00002",
+        "model.ckpt-3-00001-of-00002",
+    ):
+        (tmp_path / name).write_bytes(TABLE)
+    for name in ("notes", "train-00000-of-00002", "train-00001-of-00002"):
+        (tmp_path / name).write_bytes(b"something else altogether")
+    for name in ("model.ckpt-1.meta", "model.ckpt-3.meta", "notes.meta", "train.meta"):
+        (tmp_path / name).write_bytes(b"graph")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
+    found = {one.name: one for one in scan(tmp_path, now=OLD).checkpoints}
+    assert sorted(found) == ["model.ckpt-1", "model.ckpt-2", "model.ckpt-3"]
+    assert all(one.format is Format.V1 and one.complete for one in found.values())
+    assert [file.name for file in found["model.ckpt-3"].files] == [
+        "model.ckpt-3-00000-of-00002",
+        "model.ckpt-3-00001-of-00002",
+        "model.ckpt-3.meta",
+    ]
+
+
+def test_file_that_a_state_lists_is_no_v1_checkpoint_for_that(tmp_path: Path) -> None:
+    """A state that lists some other file does not make a checkpoint of it."""
+    (tmp_path / "thesis").write_bytes(b"three years of work")
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(["thesis", "ckpt-1"]))
+    found = scan(tmp_path, now=OLD)
+    assert {one.name: one.status for one in found.checkpoints} == {
+        "thesis": Status.MISSING,
+        "ckpt-1": Status.MISSING,
+    }
+
+
+def test_preserved_ones_are_known_by_time(tmp_path: Path) -> None:
+    """Unlisted and no later than last_preserved_timestamp: it may have been preserved for ever."""
+    fabricate.run(tmp_path, 6, listed=2, last_preserved=EPOCH + 130)
+    assert [one.preserved for one in scan(tmp_path, now=OLD).checkpoints] == [True] * 3 + [False] * 3
+
+
+def test_preserved_ones_are_known_in_a_copy_without_times(tmp_path: Path) -> None:
+    """Where a copy has lost the times, an unlisted older step may be preserved too."""
+    fabricate.run(tmp_path, 6, listed=2, last_preserved=EPOCH + 130)
+    for file in tmp_path.iterdir():
+        os.utime(file, (OLD, OLD))
+    found = {one.name: one.preserved for one in scan(tmp_path, now=OLD + 7200).checkpoints}
+    assert found == {f"ckpt-{step}": step <= 4 for step in range(1, 7)}
+
+
+def test_links_are_not_regular_files(tmp_path: Path) -> None:
+    """Links to files count as there, and their targets know who leads to them; dangling ones make it broken."""
+    data, index = fabricate.checkpoint(tmp_path, "ckpt-1")
+    (tmp_path / "best.index").symlink_to(index.name)
+    (tmp_path / "best.data-00000-of-00001").symlink_to(data)
+    (tmp_path / "bad.index").symlink_to("nowhere.index")
+    found = {one.name: one for one in scan(tmp_path, now=OLD + 1e9).checkpoints}
+    assert found["best"].complete
+    assert set(found["ckpt-1"].linked_from) == {"best.index", "best.data-00000-of-00001"}
+    assert found["bad"].status is Status.BROKEN
+
+
+def test_directory_called_like_an_index(tmp_path: Path) -> None:
+    """A directory, a FIFO or a socket in the place of a file is seen for what it is."""
+    fabricate.checkpoint(tmp_path, "ckpt-5")[1].unlink()
+    (tmp_path / "ckpt-5.index").mkdir()
+    fabricate.checkpoint(tmp_path, "ckpt-6")[0].unlink()
+    os.mkfifo(tmp_path / "ckpt-6.data-00000-of-00001")
+    found = scan(tmp_path, now=OLD + 1e9)
+    assert [one.problem for one in found.checkpoints] == [
+        "ckpt-6.data-00000-of-00001 is not a file",
+        "ckpt-5.index is not a file",
+    ]
+
+
+def test_saved_model_is_known(tmp_path: Path) -> None:
+    """variables/ of an export is known by what is beside it, and by its name before that is written."""
+    exported = tmp_path / "export" / "variables"
+    exported.mkdir(parents=True)
+    fabricate.checkpoint(exported, "variables")
+    assert scan(exported, now=OLD).saved_model
+    moved = exported.rename(tmp_path / "export" / "vars")
+    assert not scan(moved, now=OLD).saved_model
+    (tmp_path / "export" / "saved_model.pb").write_bytes(b"")
+    assert scan(moved, now=OLD).saved_model
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such directory"),  # noqa: ARG005 - nothing is made
+        (lambda path: path.write_text("x"), "is not a directory"),
+        (lambda path: path.symlink_to("itself"), "cannot be read|no such directory"),
+    ],
+    ids=["nothing", "file", "dangling"],
+)
+def test_no_directory(tmp_path: Path, make: object, message: str) -> None:
+    """What is no directory is said to be none."""
+    make(tmp_path / "run")  # type: ignore[operator]
+    with pytest.raises(UnreadableError, match=message):
+        scan(tmp_path / "run")
+
+
+def test_tree_finds_every_run(tmp_path: Path) -> None:
+    """All runs below a directory are found, links not followed, exports and parts passed over."""
+    for name in ("a", "a/nested", "b"):
+        fabricate.run(tmp_path / name, 1)
+    (tmp_path / "b" / "variables").mkdir()
+    fabricate.checkpoint(tmp_path / "b" / "variables", "x")
+    exported = tmp_path / "export" / "variables"
+    exported.mkdir(parents=True)
+    fabricate.checkpoint(exported, "variables")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    parts = tmp_path / "b" / "ckpt-2_temp"
+    parts.mkdir()
+    fabricate.checkpoint(parts, "part-00000-of-00001")
+    assert [os.path.relpath(one.path, tmp_path) for one in scan_tree(str(tmp_path))] == [
+        "a",
+        "a/nested",
+        "b",
+        "b/variables",
+    ]

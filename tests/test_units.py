@@ -1,0 +1,43 @@
+"""Tests of ckptctl.units."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptctl import units
+from ckptctl.errors import PolicyError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("10m", 600), ("36h", 129600), ("7d", 604800), ("2w", 1209600), ("1h30m", 5400)]
+    + [("100ms", 0.1), ("1.5h", 5400), ("0", 0), (" 5 M ", 300)],
+)
+def test_duration_is_read(text: str, seconds: float) -> None:
+    """Durations are read as people write them."""
+    assert units.parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "-5s", "5 parsecs", "1h-30m", "nan", "infs", "s", "1,5h"])
+def test_other_duration_is_refused(text: str) -> None:
+    """What is not a duration is refused, with examples of what is."""
+    with pytest.raises(PolicyError, match="write 30s"):
+        units.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.1, "0.1s"), (90, "90s"), (120, "2m"), (86400, "1d"), (129600, "36h")]
+)
+def test_duration_is_written(seconds: float, text: str) -> None:
+    """A duration is written in the largest unit that leaves it whole."""
+    assert units.format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_960, "1.0 MB")]
+    + [(1_234_567, "1.2 MB"), (5 * 10**15, "5.0 PB"), (5 * 10**19, "50000.0 PB")],
+)
+def test_size_is_written(count: int, text: str) -> None:
+    """A size is written with at most three digits before the point, as far as there are units."""
+    assert units.format_bytes(count) == text
