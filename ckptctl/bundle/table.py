@@ -94,6 +94,13 @@ class Footer:
     index: BlockHandle
     padding: bytes
 
+    @property
+    def expected_padding(self) -> int:
+        """How long the padding is if no number takes more bytes than it needs."""
+        handles = (self.metaindex, self.index)
+        bits = [number.bit_length() for handle in handles for number in (handle.offset, handle.size)]
+        return _PADDED_BYTES - sum(max(1, (count + 6) // 7) for count in bits)
+
 
 class Table:
     """A table, opened: the footer and the index block are read, data blocks are when they are asked for.
@@ -181,11 +188,11 @@ class Table:
         end = self.source.size - FOOTER_BYTES
         if expected != end:
             report.add(_stray(name, expected, end))
-        if any(self.footer.padding):
+        if any(self.footer.padding) or len(self.footer.padding) != self.footer.expected_padding:
             report.add(
                 Finding(
                     FindingKind.PADDING,
-                    f"{name}: expected zeros as the footer's padding, found others",
+                    f"{name}: expected nothing but zeros behind the footer's handles",
                     offset=self.source.size - 8 - len(self.footer.padding),
                 )
             )

@@ -11,7 +11,8 @@ A block ends behind the entry that takes it over 256 KiB, so that one with a lar
 Such a block is streamed: for its checksum, and for its keys, from one entry to the next. Every byte but the
 footer's is covered by a block's checksum.
 
-Answers to `tensorflow/core/util/tensor_slice_writer.cc`, `tensor_slice_reader.cc` and `saved_tensor_slice.proto`.
+Answers to `tensor_slice_writer.cc`, `tensor_slice_reader.cc` and `saved_tensor_slice.proto` in
+`tensorflow/core/util`.
 """
 
 from __future__ import annotations
