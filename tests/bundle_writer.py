@@ -36,10 +36,14 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def masked(data: bytes, crc: int = 0) -> int:
-    """The CRC32C of some bytes, masked."""
-    crc = crc32c(data, crc)
+def rotated(crc: int) -> int:
+    """A CRC32C as it is stored: turned by 15 bits, plus a constant."""
     return ((crc // (1 << 15)) + (crc % (1 << 15)) * (1 << 17) + 0xA282EAD8) % (1 << 32)
+
+
+def masked(data: bytes) -> int:
+    """The CRC32C of some bytes as it is stored."""
+    return rotated(crc32c(data))
 
 
 # --- protos ----------------------------------------------------------------------------------------------

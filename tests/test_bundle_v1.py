@@ -1,0 +1,160 @@
+"""V1 checkpoints of an independent writer: whole, damaged, sharded, with blocks too large for memory."""
+
+from __future__ import annotations
+
+import bundle_writer as writer
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptctl.bundle.findings import Report
+from ckptctl.bundle.source import BytesSource
+from ckptctl.bundle.table import MAX_BLOCK_BYTES
+from ckptctl.bundle.v1 import check_v1, is_v1, read_v1, read_v1_step
+from ckptctl.errors import BundleError
+
+FLOAT, INT64 = 1, 9
+
+STEP = writer.bytes_field(10, writer.varint(42))
+"""A TensorProto with one int64_val."""
+
+TENSORS: list[tuple[bytes, int, list[int], list[tuple[writer.Extents, bytes]]]] = [
+    (b"global_step", INT64, [], [((), STEP)]),
+    (b"table", FLOAT, [4, 2], [(((0, 1), None), b""), (((1, 3), None), b"")]),
+    (b"weights", FLOAT, [2, 2], [((None, None), writer.bytes_field(5, bytes(16)))]),
+]
+
+
+def findings(data: bytes) -> list[str]:
+    """The kinds of what is found."""
+    report = Report()
+    check_v1(BytesSource(data, "model.ckpt"), report)
+    return [finding.kind.value for finding in report.findings]
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "snappy"])
+@pytest.mark.parametrize("block_bytes", [1, 1 << 18])
+def test_whole(block_bytes: int, compress: bool) -> None:  # noqa: FBT001
+    """Tensors are listed with dtype, shape and slices; nothing is found; the step is `global_step`."""
+    data = writer.v1_table(TENSORS, block_bytes=block_bytes, compress=compress)
+    source = BytesSource(data, "model.ckpt")
+    assert is_v1(source)
+    tensors = read_v1([source])
+    assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors.values()] == [
+        ("global_step", INT64, ()),
+        ("table", FLOAT, (4, 2)),
+        ("weights", FLOAT, (2, 2)),
+    ]
+    assert [str(part) for part in tensors["table"].slices] == ["0,1:-", "1,3:-"]
+    assert findings(data) == []
+    step = read_v1_step([source])
+    assert step is not None
+    assert (step.value, step.key) == (42, "global_step")
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_every_flipped_byte_is_found(bit: int) -> None:
+    """No byte of the file can be damaged unnoticed."""
+    data = writer.v1_table(TENSORS, block_bytes=1)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        assert findings(bytes(damaged)), position
+
+
+def test_cut_at_every_length() -> None:
+    """A file that is cut anywhere is found, and is no V1 checkpoint to anyone who asks."""
+    data = writer.v1_table(TENSORS)
+    for length in range(len(data)):
+        cut = data[:length]
+        assert findings(cut)
+        assert not is_v1(BytesSource(cut, "cut"))
+        with pytest.raises(BundleError):
+            read_v1([BytesSource(cut, "cut")])
+
+
+def test_shards() -> None:
+    """The slices that several files have of one tensor are put together; files that disagree are an error."""
+    first = writer.v1_table([(b"table", FLOAT, [4, 2], [(((0, 1), None), b"")])])
+    second = writer.v1_table([(b"table", FLOAT, [4, 2], [(((1, 3), None), b"")]), TENSORS[0]])
+    sources = [BytesSource(first, "P-00000-of-00002"), BytesSource(second, "P-00001-of-00002")]
+    assert [str(part) for part in read_v1(sources)["table"].slices] == ["0,1:-", "1,3:-"]
+    step = read_v1_step(sources)
+    assert step is not None
+    assert step.value == 42
+    other = writer.v1_table([(b"table", FLOAT, [4, 3], [(((1, 3), None), b"")])])
+    with pytest.raises(BundleError, match="than in another shard"):
+        read_v1([sources[0], BytesSource(other, "P-00001-of-00002")])
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["behind", "with-meta"])
+def test_block_too_large_for_memory(first: bool) -> None:  # noqa: FBT001
+    """A block with a large tensor is checked and searched without being held."""
+    large = (b"a" if first else b"z", FLOAT, [4, 1 << 20], [((None, None), bytes(MAX_BLOCK_BYTES))])
+    data = writer.v1_table(sorted([*TENSORS, large]), block_bytes=1 << 18 if first else 1)
+    source = BytesSource(data, "model.ckpt")
+    assert is_v1(source)
+    assert len(read_v1([source])) == 4
+    assert findings(data) == []
+    step = read_v1_step([source])
+    assert step is not None
+    assert step.value == 42
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    assert "block" in findings(bytes(damaged))
+
+
+def test_slice_that_is_not_there() -> None:
+    """A slice that is listed and has no record is found."""
+    meta = writer.bytes_field(1, b"gone") + writer.number_field(3, FLOAT) + writer.bytes_field(4, b"")
+    listed = writer.bytes_field(1, writer.bytes_field(1, meta))
+    assert findings(writer.table([(b"", listed)])) == ["slices"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"\xff",
+        writer.bytes_field(2, b""),
+        writer.bytes_field(1, writer.bytes_field(2, writer.number_field(2, 9))),
+        writer.bytes_field(1, writer.bytes_field(1, writer.bytes_field(2, writer.shape_proto([2**62, 9])))),
+        writer.bytes_field(
+            1,
+            writer.bytes_field(
+                1, writer.bytes_field(2, writer.shape_proto([4])) + writer.bytes_field(4, b"")
+            ),
+        ),
+    ],
+    ids=["empty", "garbage", "no-meta", "newer-version", "shape", "rank-of-slice"],
+)
+def test_meta_that_lies(record: bytes) -> None:
+    """A list of tensors that cannot be is found, and an error where it is asked for."""
+    data = writer.table([(b"", record)])
+    assert findings(data) == ["index"]
+    with pytest.raises(BundleError):
+        read_v1([BytesSource(data, "model.ckpt")])
+
+
+def test_tables_of_others() -> None:
+    """A table without the empty key, or another file, is no V1 checkpoint."""
+    assert not is_v1(BytesSource(writer.table([(b"a", b"b")]), "other"))
+    assert not is_v1(BytesSource(writer.table([]), "other"))
+    assert not is_v1(BytesSource(b"text" * 50, "other"))
+    assert not is_v1(BytesSource(b"", "other"))
+
+
+@given(st.data())
+def test_mutations(data: st.DataObject) -> None:
+    """Whatever is changed in a V1 checkpoint, each question gets an answer or a BundleError."""
+    content = bytearray(writer.v1_table(TENSORS, block_bytes=data.draw(st.sampled_from([1, 1 << 18]))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    source = BytesSource(bytes(content), "model.ckpt")
+    is_v1(source)
+    check_v1(source, Report())
+    for read in (read_v1, read_v1_step):
+        try:
+            read([source])
+        except BundleError:
+            continue
