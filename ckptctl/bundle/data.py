@@ -81,11 +81,13 @@ class TensorCheck:
     """Puts the parts of one tensor together again; they come in any order.
 
     Attributes:
+        name: What messages call the shard.
         entry: The tensor's.
         parts: How many there are in all.
         results: Those that have come.
     """
 
+    name: str
     entry: TensorEntry
     parts: int
     results: list[PartResult] = field(default_factory=list)
@@ -112,7 +114,7 @@ class TensorCheck:
         if crc != entry.crc32c:
             # What its bytes mean is not worth a word when they are not the ones that were saved.
             message = (
-                f"tensor {entry.label!r} in bytes {entry.offset} to {entry.end} of shard {entry.shard_id}: "
+                f"{self.name}: tensor {entry.label!r} in bytes {entry.offset} to {entry.end}: "
                 f"checksum {crc:#010x}, expected {entry.crc32c:#010x}"
             )
             return [_finding(FindingKind.CHECKSUM, message, entry)]
@@ -120,8 +122,8 @@ class TensorCheck:
         if not total.nan + total.inf:
             return []
         message = (
-            f"tensor {entry.label!r} of shard {entry.shard_id}: {total.nan} NaN and {total.inf} Inf "
-            f"among {entry.elements} elements"
+            f"{self.name}: tensor {entry.label!r} at byte {entry.offset}: "
+            f"{total.nan} NaN and {total.inf} Inf among {entry.elements} elements"
         )
         return [_finding(FindingKind.NOT_FINITE, message, entry)]
 

@@ -33,7 +33,7 @@ class FindingKind(enum.Enum):
     CHECKSUM = "checksum"
     """A tensor's bytes fail their checksum."""
     LAYOUT = "layout"
-    """The lengths inside a string or variant tensor do not fit its size."""
+    """The lengths inside a string or variant tensor do not fit it, or a shard ends while it is read."""
     PADDING = "padding"
     """Bytes that belong to nothing, and are not zero as alignment leaves them."""
     NOT_FINITE = "not finite"

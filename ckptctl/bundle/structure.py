@@ -33,14 +33,15 @@ _LENGTHS_CHECKSUM_BYTES = 4
 
 
 def check_structure(
-    index: Index, shard_sizes: Mapping[int, int], report: Report, *, whole: bool = True
+    index: Index, shard_sizes: Mapping[int, int | None], report: Report, *, whole: bool = True
 ) -> None:
     """Reports what is wrong with a bundle without reading its data.
 
     Args:
         index: The index.
-        shard_sizes: The length of each shard in bytes by its number; those that are not there are left out.
-            One that no tensor needs may be missing: TensorFlow would not miss it either.
+        shard_sizes: The length of each shard in bytes by its number, None for one that cannot be read; those
+            that are not there are left out. One that no tensor needs may be missing: TensorFlow would not
+            miss it either.
         report: Takes the findings.
         whole: Whether every entry of the index could be read. If not, bytes without a tensor and slices
             without their whole are not held against the bundle.
@@ -49,11 +50,13 @@ def check_structure(
         _check_entry(index, entry, report, whole=whole)
     used = dict(by_shard(index))
     for shard in sorted(used.keys() | shard_sizes.keys()):
-        if shard in shard_sizes:
-            _check_shard(index.name, shard, used.get(shard, []), shard_sizes[shard], report, whole=whole)
-        else:
+        if shard not in shard_sizes:
             message = f"{index.name}: shard {shard} of {index.header.num_shards} is not there"
             report.add(Finding(FindingKind.MISSING_SHARD, message, shard=shard))
+            continue
+        size = shard_sizes[shard]
+        if size is not None:
+            _check_shard(index.name, shard, used.get(shard, []), size, report, whole=whole)
 
 
 def by_shard(index: Index) -> Iterator[tuple[int, list[TensorEntry]]]:

@@ -83,14 +83,14 @@ def verify_bundle(
         return Verification(report.all(), content)
     with _Reader(content, report, workers=workers, finite=finite, progress=progress) as reader:
         for shard, entries in by_shard(content):
-            if shard in sizes:
+            if sizes.get(shard) is not None:
                 reader.read(open_shard, shard, entries, whole=whole)
         return Verification(report.all(), content, reader.checked)
 
 
-def _shard_sizes(index: Index, open_shard: OpenShard, report: Report) -> dict[int, int]:
-    """The length of each shard that can be opened; one that is there and cannot be is reported."""
-    sizes = {}
+def _shard_sizes(index: Index, open_shard: OpenShard, report: Report) -> dict[int, int | None]:
+    """The length of each shard that is there; one that cannot be opened is reported."""
+    sizes: dict[int, int | None] = {}
     for shard in range(index.header.num_shards):
         try:
             with open_shard(shard, index.header.num_shards) as source:
@@ -98,6 +98,7 @@ def _shard_sizes(index: Index, open_shard: OpenShard, report: Report) -> dict[in
         except FileNotFoundError:
             continue
         except (OSError, UnreadableError) as error:
+            sizes[shard] = None
             report.add(_unreadable(index, shard, error))
     return sizes
 
@@ -152,7 +153,7 @@ class _Reader:
         for results in self._run(source, work):
             for result in results:
                 entry = result.part.entry
-                check = checks.setdefault(entry.key, TensorCheck(entry, parts[entry.key]))
+                check = checks.setdefault(entry.key, TensorCheck(source.name, entry, parts[entry.key]))
                 findings = check.add(result)
                 if findings:
                     found[entry.key] = findings
