@@ -52,6 +52,10 @@ _DURABLE_ROUNDS = 2
 """How many texts are made to reach the disk before they take their place. A writer that speaks faster than
 the disk does has not waited for it either; after so many rounds we only do so in the end."""
 
+_TIDY_ROUNDS = 50
+"""After how many rounds temporary files are removed before the end: in between it would cost time, in which
+a fast writer speaks again."""
+
 _UNFINISHED = PRIVATE_PREFIX + "new-"
 _TEMPORARY = re.compile(
     re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
@@ -187,20 +191,20 @@ def _carry(
 ) -> Snapshot:
     """Exchanges until what comes out is `expected`.
 
-    `words` is what the writer said last, and `under` the temporary name that holds it, if it is not in the
-    file itself; every such name is unlinked in the end.
+    `words` is what the writer said last, and `under` the temporary name that holds it, unless that is the
+    file itself.
     """
     opened: list[Snapshot] = []
-    superseded: list[str] = [] if under is None else [under]
+    superseded: list[str] = []
     try:
         while True:
-            durable = len(opened) < 2 * _DURABLE_ROUNDS  # two files a round
+            durable = len(superseded) < _DURABLE_ROUNDS
             try:
                 text = _pad(edit(words), max(len(words.text), len(expected.text)))
                 temporary, ours = _write(directory, name, text, words, expected, durable=durable)
             except BaseException:
-                if superseded:
-                    _put_back(directory, name, superseded[-1], expected, words)
+                if under is not None:
+                    _put_back(directory, name, under, expected, words)
                 raise
             opened.append(ours)
             try:
@@ -210,17 +214,24 @@ def _carry(
                 raise
             out = _take_out(directory, name, temporary, ours)
             opened.append(out)
-            superseded.append(temporary)
-            # From here on the writer's last words are in the file or in `out`.
+            # The writer's last words are in the file or in `out`; those before are done with.
+            superseded += [] if under is None else [under]
             if out.is_same(expected):
                 if not durable:
                     posix.sync(ours.fd)
                 posix.sync(directory)
-                for entry in reversed(superseded):
+                for entry in (temporary, *superseded):
                     os.unlink(entry, dir_fd=directory)
                 opened.remove(ours)
                 return ours
-            expected, words = ours, out
+            expected, words, under = ours, out, temporary
+            if len(superseded) > _TIDY_ROUNDS:
+                for entry in superseded[_DURABLE_ROUNDS:]:
+                    os.unlink(entry, dir_fd=directory)
+                del superseded[_DURABLE_ROUNDS:]
+                for snapshot in opened[:-2]:
+                    snapshot.close()
+                del opened[:-2]
     finally:
         for snapshot in opened:
             snapshot.close()
