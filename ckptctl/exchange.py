@@ -43,7 +43,7 @@ from ckptctl.errors import RefusedError
 from ckptctl.naming import PRIVATE_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MAX_BYTES = 32 * 1024 * 1024
 """The largest file that is read: over 100,000 checkpoints with timestamps."""
@@ -207,34 +207,34 @@ def _carry(
                     _put_back(directory, name, under, expected, words)
                 raise
             opened.append(ours)
-            try:
-                posix.exchange(directory, temporary, name)
-            except (OSError, NotImplementedError):
-                os.unlink(temporary, dir_fd=directory)
-                raise
-            out = _take_out(directory, name, temporary, ours)
+            out = _swap(directory, name, temporary, ours)
             opened.append(out)
             # The writer's last words are in the file or in `out`; those before are done with.
             superseded += [] if under is None else [under]
             if out.is_same(expected):
-                if not durable:
-                    posix.sync(ours.fd)
+                posix.sync(ours.fd)
                 posix.sync(directory)
-                for entry in (temporary, *superseded):
-                    os.unlink(entry, dir_fd=directory)
+                _unlink(directory, [temporary, *superseded])
                 opened.remove(ours)
                 return ours
             expected, words, under = ours, out, temporary
             if len(superseded) > _TIDY_ROUNDS:
-                for entry in superseded[_DURABLE_ROUNDS:]:
-                    os.unlink(entry, dir_fd=directory)
+                _unlink(directory, superseded[_DURABLE_ROUNDS:])
                 del superseded[_DURABLE_ROUNDS:]
-                for snapshot in opened[:-2]:
-                    snapshot.close()
+                _close(opened[:-2])
                 del opened[:-2]
     finally:
-        for snapshot in opened:
-            snapshot.close()
+        _close(opened)
+
+
+def _unlink(directory: int, names: Iterable[str]) -> None:
+    for name in names:
+        os.unlink(name, dir_fd=directory)
+
+
+def _close(snapshots: Iterable[Snapshot]) -> None:
+    for snapshot in snapshots:
+        snapshot.close()
 
 
 def _put_back(directory: int, name: str, temporary: str, expected: Snapshot, words: Snapshot) -> None:
@@ -250,12 +250,16 @@ def _put_back(directory: int, name: str, temporary: str, expected: Snapshot, wor
                 return
             expected, words = words, out  # newer words came out: theirs is the place
     finally:
-        for snapshot in opened:
-            snapshot.close()
+        _close(opened)
 
 
-def _take_out(directory: int, name: str, temporary: str, ours: Snapshot) -> Snapshot:
-    """Opens what came out; what cannot be read as a state file is given its place back."""
+def _swap(directory: int, name: str, temporary: str, ours: Snapshot) -> Snapshot:
+    """Exchanges, and opens what came out; what cannot be read as a state file is given its place back."""
+    try:
+        posix.exchange(directory, temporary, name)
+    except (OSError, NotImplementedError):
+        os.unlink(temporary, dir_fd=directory)
+        raise
     try:
         return Snapshot.take(directory, temporary)
     except (OSError, RefusedError) as error:

@@ -175,6 +175,11 @@ class Checkpoint:
         return self.status is Status.COMPLETE
 
     @property
+    def regular(self) -> bool:
+        """Whether it is made of regular files alone, and so can be vouched for and deleted."""
+        return all(file.kind is FileKind.REGULAR for file in self.files)
+
+    @property
     def on_disk(self) -> bool:
         """Whether it has files in the directory."""
         return self.status not in {Status.MISSING, Status.FOREIGN}

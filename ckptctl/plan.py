@@ -84,7 +84,9 @@ def plan(
     _refuse(directory)
     moment = time.time() if now is None else now
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
-    orders = _orders([checkpoint for checkpoint in checkpoints if checkpoint.complete], protections.order)
+    # A link's target may change or go at any time: what is made of links stays, and counts for nothing.
+    countable = [checkpoint for checkpoint in checkpoints if checkpoint.complete and checkpoint.regular]
+    orders = _orders(countable, protections.order)
     choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
     kept: dict[str, list[str]] = {checkpoint.name: [] for checkpoint in checkpoints}
@@ -198,6 +200,6 @@ def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: boo
     if preserved:
         size = units.format_bytes(sum(checkpoint.bytes for checkpoint in preserved))
         yield (
-            f"kept: {units.format_count(len(preserved), 'checkpoint')}, {size}, only because a CheckpointManager may "
-            "have preserved what is unlisted and as old: --include-preserved lets the policy decide"
+            f"kept: {units.format_count(len(preserved), 'checkpoint')}, {size}, only because a "
+            "CheckpointManager may have preserved them; --include-preserved lets the policy decide"
         )

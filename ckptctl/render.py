@@ -107,12 +107,11 @@ def outcome(report: Report) -> str:
     if report.dry_run:
         going = report.plan.delete
         size = format_bytes(sum(decision.checkpoint.bytes for decision in going))
-        return f"would delete {format_count(len(going), 'checkpoint')}, {size}; {len(report.plan.keep)} would stay"
+        count = format_count(len(going), "checkpoint")
+        return f"would delete {count}, {size}; {len(report.plan.keep)} would stay"
+    count = format_count(len(report.deleted), "checkpoint")
     staying = len(report.plan.decisions) - len(report.deleted)
-    return (
-        f"deleted {format_count(len(report.deleted), 'checkpoint')}, freed {format_bytes(report.freed_bytes)}; "
-        f"{staying} stay"
-    )
+    return f"deleted {count}, freed {format_bytes(report.freed_bytes)}; {staying} stay"
 
 
 def directories_json(directories: Iterable[Directory]) -> dict[str, Any]:

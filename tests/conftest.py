@@ -51,7 +51,9 @@ def _no_thread_is_left() -> Iterator[None]:
 class Invoke(Protocol):
     """Runs the command line with these arguments."""
 
-    def __call__(self, *arguments: str) -> Result: ...
+    def __call__(self, *arguments: str) -> Result:
+        """Runs it."""
+        ...
 
 
 @pytest.fixture

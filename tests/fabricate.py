@@ -66,7 +66,7 @@ def state_text(
 
 
 def run(directory: Path, count: int, *, listed: int | None = None, **options: object) -> Path:
-    """A run of `ckpt-1` to `ckpt-<count>`, saved one minute apart, of which the last `listed` are in the state.
+    """A run of `ckpt-1` to `ckpt-<count>`, saved a minute apart; the state lists the last `listed` of them.
 
     Args:
         directory: Where; made if need be.

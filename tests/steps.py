@@ -1,7 +1,7 @@
-"""Runs our own code in a forked process and does something at one of its system calls: a kill, a trainer's write.
+"""Runs our own code in a forked process, and kills it or lets a trainer write before one of its system calls.
 
-The kill is a real SIGKILL, so nothing of the killed code runs on. Calls are counted in the order in which they
-are made, so "before call 7" is the same place in every run of the same code on the same directory.
+The kill is a real SIGKILL, so nothing of the killed code runs on. Calls are counted in the order in which
+they are made, so "before call 7" is the same place in every run of the same code on the same directory.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from ckptctl.model import (
     StateStatus,
     Status,
 )
-from ckptctl.plan import Order, Protections, matches, plan
+from ckptctl.plan import DEFAULT_PROTECTIONS, Order, Protections, matches, plan
 from ckptctl.policy import Newest, Policy
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Case:
 
     checkpoints: list[Checkpoint]
     kept: list[str]
-    protections: Protections = Protections()
+    protections: Protections = DEFAULT_PROTECTIONS
     state: State = ABSENT
 
 
@@ -133,9 +133,9 @@ CASES = {
         [made(1, linked_from=("best.index",)), *(made(n) for n in range(2, 6))],
         ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
     ),
-    "what is not made of regular files stays": Case(
-        [made(1, kind=FileKind.LINK), *(made(n) for n in range(2, 6))],
-        ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
+    "what is not made of regular files stays and does not count": Case(
+        [*(made(n) for n in range(1, 6)), made(6, kind=FileKind.LINK)],
+        ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"],
     ),
     "time and step disagree: both sets stay": Case(
         [made(n) for n in (1, 2, 4, 5, 6, 3)], ["ckpt-4", "ckpt-5", "ckpt-6", "ckpt-3"]
@@ -292,10 +292,10 @@ def test_invariants(found: list[Checkpoint], count: int, protections: Protection
     assert [d.checkpoint for d in planned.decisions] == [one for one in found if one.on_disk]
     assert all(decision.reasons for decision in planned.decisions)
     staying = set(kept(planned))
-    complete = [one.name for one in found if one.complete]
+    complete = [one.name for one in found if one.complete and one.regular]
     assert len(staying & set(complete)) >= min(count, len(complete))
     newest = max(
-        (one for one in found if one.complete and one.step is not None),
+        (one for one in found if one.complete and one.regular and one.step is not None),
         key=lambda one: one.step or 0,
         default=None,
     )

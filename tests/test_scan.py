@@ -337,7 +337,7 @@ def test_preserved_ones_are_known_in_a_copy_without_times(tmp_path: Path) -> Non
 
 
 def test_links_are_not_regular_files(tmp_path: Path) -> None:
-    """Links to files count as there, and their targets know who leads to them; dangling ones make it broken."""
+    """Links to files count as there, and their targets know of them; a dangling one makes it broken."""
     data, index = fabricate.checkpoint(tmp_path, "ckpt-1")
     (tmp_path / "best.index").symlink_to(index.name)
     (tmp_path / "best.data-00000-of-00001").symlink_to(data)

@@ -10,8 +10,18 @@ from ckptctl.errors import PolicyError
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("10m", 600), ("36h", 129600), ("7d", 604800), ("2w", 1209600), ("1h30m", 5400)]
-    + [("100ms", 0.1), ("1.5h", 5400), ("0", 0), (" 5 M ", 300)],
+    [
+        ("30s", 30),
+        ("10m", 600),
+        ("36h", 129600),
+        ("7d", 604800),
+        ("2w", 1209600),
+        ("1h30m", 5400),
+        ("100ms", 0.1),
+        ("1.5h", 5400),
+        ("0", 0),
+        (" 5 M ", 300),
+    ],
 )
 def test_duration_is_read(text: str, seconds: float) -> None:
     """Durations are read as people write them."""
@@ -35,8 +45,16 @@ def test_duration_is_written(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_960, "1.0 MB")]
-    + [(1_234_567, "1.2 MB"), (5 * 10**15, "5.0 PB"), (5 * 10**19, "50000.0 PB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_960, "1.0 MB"),
+        (1_234_567, "1.2 MB"),
+        (5 * 10**15, "5.0 PB"),
+        (5 * 10**19, "50000.0 PB"),
+    ],
 )
 def test_size_is_written(count: int, text: str) -> None:
     """A size is written with at most three digits before the point, as far as there are units."""

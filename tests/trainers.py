@@ -114,7 +114,7 @@ def restore_and_train(
     )
 
 
-def start_trainer(  # noqa: PLR0913  # the options of the command line
+def start_trainer(  # the options of the command line
     name: str,
     directory: str | os.PathLike[str],
     *,

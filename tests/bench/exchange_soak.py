@@ -103,7 +103,9 @@ def soak(below: str, rounds: int, how: str) -> dict[str, object]:
 
 def main() -> None:
     """Runs one race for each directory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("below", metavar="DIR", nargs="*", default=[tempfile.gettempdir()])
     parser.add_argument("--rounds", type=int, default=100_000)
     parser.add_argument("--how", choices=("exchange", "rename"), default="exchange")

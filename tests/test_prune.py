@@ -1,0 +1,253 @@
+"""Tests of ckptctl.prune and ckptctl.removal: what goes, what stays, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import fabricate
+import pytest
+import steps
+from fabricate import EPOCH
+
+import ckptctl
+from ckptctl import posix
+from ckptctl.errors import LockedError, RefusedError
+from ckptctl.model import StateStatus
+from ckptctl.plan import Protections
+from ckptctl.policy import Newest, Policy
+from ckptctl.prune import prune
+from ckptctl.scan import scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+THREE = Policy((Newest(3),))
+NEWEST = {"ckpt-4", "ckpt-5", "ckpt-6"}
+
+
+def private(path: Path) -> list[str]:
+    """The names of ours that are there."""
+    return [name for name in os.listdir(path) if name.startswith(".ckptctl-")]
+
+
+def test_newest_stay_and_the_state_says_so(tmp_path: Path) -> None:
+    """The three newest stay with their files; the state lists them alone, timestamps and all verbatim."""
+    fabricate.run(tmp_path, 6, last_preserved=EPOCH - 1.25)
+    report = prune(tmp_path, THREE)
+    assert report.deleted == ("ckpt-1", "ckpt-2", "ckpt-3")
+    assert fabricate.names(tmp_path) == NEWEST
+    lines = (tmp_path / "checkpoint").read_text().splitlines()
+    expected = fabricate.state_text(sorted(NEWEST), first=4, last_preserved=EPOCH - 1.25).splitlines()
+    assert [line for line in lines if not line.startswith("#")] == expected
+    assert not private(tmp_path)
+    assert report.freed_bytes == 3 * (100 + len(fabricate.TABLE))
+
+
+def test_dry_run_touches_nothing(tmp_path: Path) -> None:
+    """A dry run plans the same and leaves every byte and time as it was."""
+    fabricate.run(tmp_path, 6)
+    before = fabricate.contents(tmp_path), tmp_path.stat().st_mtime_ns
+    report = prune(tmp_path, THREE, dry_run=True)
+    assert [decision.checkpoint.name for decision in report.plan.delete] == ["ckpt-1", "ckpt-2", "ckpt-3"]
+    assert (fabricate.contents(tmp_path), tmp_path.stat().st_mtime_ns) == before
+
+
+def test_missing_entries_go_with_the_victims(tmp_path: Path) -> None:
+    """What the state lists and the disk does not have is dropped when the state is written anyway."""
+    fabricate.run(tmp_path, 6)
+    for file in tmp_path.glob("ckpt-5.*"):
+        file.unlink()
+    prune(tmp_path, THREE)
+    assert [entry.name for entry in scan(tmp_path).state.entries] == ["ckpt-3", "ckpt-4", "ckpt-6"]
+
+
+def test_meta_goes_last_and_with_the_rest(tmp_path: Path) -> None:
+    """A .meta, which CheckpointManager forgets, goes too; other files stay."""
+    for step in range(1, 6):
+        fabricate.checkpoint(tmp_path, f"model.ckpt-{step}", at=EPOCH + step, meta=True, shards=2)
+    for name in ("graph.pbtxt", "events.out.tfevents.1", "model.ckpt-1.notes"):
+        (tmp_path / name).write_text("not ours")
+    prune(tmp_path, THREE)
+    assert len(list(tmp_path.glob("model.ckpt-*.meta"))) == 3
+    assert {"graph.pbtxt", "events.out.tfevents.1", "model.ckpt-1.notes"} <= set(os.listdir(tmp_path))
+    assert not list(tmp_path.glob("model.ckpt-[12].[dim]*"))
+
+
+def test_state_of_a_copy_stays_and_the_original_is_untouched(tmp_path: Path) -> None:
+    """A state that leads elsewhere is left as it is, and nothing there is touched."""
+    original = fabricate.run(tmp_path / "original", 6, listed=0)
+    text = fabricate.state_text([f"{original}/ckpt-{step}" for step in range(1, 7)])
+    (original / "checkpoint").write_text(text)
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    before = fabricate.contents(original)
+    prune(copy, THREE)
+    assert fabricate.names(copy) >= NEWEST
+    assert (copy / "checkpoint").read_text() == text
+    assert fabricate.contents(original) == before
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/hostname", "deeper/ckpt-1"])
+def test_state_that_points_outside_deletes_nothing_there(tmp_path: Path, path: str) -> None:
+    """Whatever paths a state lists, only files of the directory itself are deleted."""
+    run = fabricate.run(tmp_path / "run", 6)
+    (run / "deeper").mkdir()
+    fabricate.checkpoint(run / "deeper", "ckpt-1")
+    fabricate.checkpoint(tmp_path, "outside")
+    (run / "checkpoint").write_text(fabricate.state_text([path, "ckpt-5", "ckpt-6"], timestamps=False))
+    prune(run, THREE)
+    assert fabricate.names(run) == NEWEST
+    assert fabricate.names(run / "deeper") == {"ckpt-1"}
+    assert fabricate.names(tmp_path) == {"outside"}
+
+
+def test_links_are_not_deleted(tmp_path: Path) -> None:
+    """A checkpoint of links stays, and so does what links of the directory lead to."""
+    run = fabricate.run(tmp_path / "run", 6, listed=0)
+    for file in fabricate.checkpoint(tmp_path, "far", at=EPOCH):
+        (run / file.name).symlink_to(file)
+    (run / "best.index").symlink_to("ckpt-1.index")
+    prune(run, THREE)
+    assert fabricate.names(run) == {"far", "best", "ckpt-1", *NEWEST}
+    assert fabricate.names(tmp_path) == {"far"}
+
+
+@pytest.mark.parametrize("content", [b"", b"garbled {", b"\xff\xfe\x00"])
+def test_unreadable_state_refuses(tmp_path: Path, content: bytes) -> None:
+    """Nothing is deleted while the trainer's last word cannot be read."""
+    fabricate.run(tmp_path, 6)
+    (tmp_path / "checkpoint").write_bytes(content)
+    before = fabricate.contents(tmp_path)
+    with pytest.raises(RefusedError):
+        prune(tmp_path, THREE)
+    assert fabricate.contents(tmp_path) == before
+
+
+def test_locked_directory_is_left_alone(tmp_path: Path) -> None:
+    """While another ckptctl is at work nothing is done."""
+    fabricate.run(tmp_path, 6)
+    with (
+        posix.open_directory(str(tmp_path)) as other,
+        posix.lock(other),
+        pytest.raises(LockedError, match="another ckptctl"),
+    ):
+        prune(tmp_path, THREE)
+    assert len(fabricate.names(tmp_path)) == 6
+
+
+def test_stop_ends_after_the_deletion_in_hand(tmp_path: Path) -> None:
+    """Asked to stop, it leaves the rest, and the report says what was done."""
+    fabricate.run(tmp_path, 6, listed=0)
+    answers = iter([False, True])
+    report = prune(tmp_path, THREE, stop=lambda: next(answers))
+    assert report.deleted == ("ckpt-1",)
+    assert fabricate.names(tmp_path) == {"ckpt-2", "ckpt-3", *NEWEST}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may set the immutable flag, or the lack of it")
+def test_what_cannot_be_deleted_is_reported(tmp_path: Path) -> None:
+    """A file that cannot be removed is reported with its checkpoint, and the rest goes on."""
+    fabricate.run(tmp_path, 6, listed=0)
+    stuck = tmp_path / "ckpt-2.index"
+    if os.system(f"chattr +i '{stuck}' 2>/dev/null") != 0:  # noqa: S605 - our own path
+        pytest.skip("this file system has no immutable flag")
+    try:
+        report = prune(tmp_path, THREE)
+    finally:
+        os.system(f"chattr -i '{stuck}'")  # noqa: S605 - the same
+    assert report.deleted == ("ckpt-1", "ckpt-3")
+    assert [(failure.name, failure.error.partition(":")[0]) for failure in report.failed] == [
+        ("ckpt-2", "ckpt-2.index")
+    ]
+    assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
+
+
+def test_file_with_another_name_frees_nothing(tmp_path: Path) -> None:
+    """A hard link keeps the bytes on the disk, and they are not counted as freed."""
+    fabricate.run(tmp_path, 4, listed=0)
+    os.link(tmp_path / "ckpt-1.data-00000-of-00001", tmp_path / "kept")
+    assert prune(tmp_path, THREE).freed_bytes == len(fabricate.TABLE)
+
+
+def trainer_saves(path: Path, step: int) -> None:
+    """A save of a CheckpointManager that keeps all: data renamed, index written in place, state renamed."""
+    data = path / f"ckpt-{step}.data-00000-of-00001"
+    part = path / "part"
+    part.write_bytes(b"new" * 40)
+    part.rename(data)
+    (path / f"ckpt-{step}.index").write_bytes(fabricate.TABLE)
+    listed = [f"ckpt-{n}" for n in (*range(1, 7), step)]
+    temporary = path / ("checkpoint.tmp" + "0" * 32)
+    temporary.write_text(fabricate.state_text(listed, timestamps=False))
+    temporary.rename(path / "checkpoint")
+
+
+def fresh(path: Path) -> Path:
+    """An empty directory made a run of six again."""
+    shutil.rmtree(path, ignore_errors=True)
+    return fabricate.run(path, 6, timestamps=False)
+
+
+def calls_of_one_prune(run: Path) -> int:
+    """How many system calls an undisturbed run makes."""
+    fresh(run)
+    count = steps.in_child(lambda: prune(run, THREE), lambda _: None)
+    assert count > 20
+    return count
+
+
+@pytest.mark.parametrize("step", [7, 2], ids=["a new name", "a victim's name"])
+def test_trainer_may_save_at_any_moment(tmp_path: Path, step: int) -> None:
+    """A save before any of our calls, under a new name or a victim's, is whole afterwards, and the latest."""
+    run = tmp_path / "run"
+
+    def save_at(moment: int) -> None:
+        steps.in_child(
+            lambda: prune(run, THREE), lambda call: trainer_saves(run, step) if call == moment else None
+        )
+
+    for moment in range(calls_of_one_prune(run)):
+        fresh(run)
+        save_at(moment)
+        found = scan(run)
+        latest = [one for one in found.checkpoints if one.latest]
+        assert [one.name for one in latest] == [f"ckpt-{step}"], moment
+        assert latest[0].complete, (moment, latest)
+        assert (run / f"ckpt-{step}.data-00000-of-00001").read_bytes() == b"new" * 40
+        assert fabricate.names(run) >= {"ckpt-5", "ckpt-6"}
+        assert not private(run)
+
+
+def test_kill_at_any_moment_leaves_leftovers_at_worst(tmp_path: Path) -> None:
+    """After a kill before any call the newest three and the latest are whole, and the next run finishes."""
+    run = tmp_path / "run"
+
+    def kill_at(moment: int) -> int:
+        return steps.in_child(
+            lambda: prune(run, THREE), lambda call: steps.kill() if call == moment else None
+        )
+
+    for moment in range(calls_of_one_prune(run)):
+        fresh(run)
+        assert kill_at(moment) == -signal.SIGKILL
+        found = scan(run)
+        assert found.state.status is StateStatus.OK
+        assert {one.name for one in found.checkpoints if one.complete} >= NEWEST
+        assert not [one for one in found.checkpoints if one.on_disk and not one.complete]
+        assert [one.name for one in found.checkpoints if one.latest] == ["ckpt-6"]
+        prune(run, THREE)
+        assert fabricate.names(run) == NEWEST
+        assert not private(run)
+
+
+def test_python_api(tmp_path: Path) -> None:
+    """The package's own functions do what the commands do."""
+    fabricate.run(tmp_path, 6)
+    directory = ckptctl.scan(tmp_path)
+    policy = ckptctl.Policy((ckptctl.Newest(3),))
+    planned = ckptctl.plan(directory, policy, Protections(protect=("ckpt-1",)))
+    assert [decision.checkpoint.name for decision in planned.delete] == ["ckpt-2", "ckpt-3"]
+    assert ckptctl.prune(tmp_path, policy).deleted == ("ckpt-1", "ckpt-2", "ckpt-3")
