@@ -39,7 +39,7 @@ def _file_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-directories = click.argument("directories", metavar="[DIR]...", nargs=-1, type=click.Path())
+directories = click.argument("directories", metavar="[DIR]...", nargs=-1, type=click.Path(readable=False))
 
 latest_filename = click.option(
     "--latest-filename",

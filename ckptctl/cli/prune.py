@@ -48,7 +48,7 @@ def command(
     3 not there or unreadable; 4 refused, to protect data.
 
     \b
-    Example:  ckptctl prune --keep 3 --protect best-\\* -n
+    Example:  ckptctl prune --keep 3 --protect 'best-*' -n
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     policy, protections = options.policy_of(retention), options.protections_of(retention)
     paths = directories or (".",)

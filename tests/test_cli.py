@@ -1,0 +1,196 @@
+"""Tests of the command line: exit codes, messages, what is loaded, what is escaped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import fabricate
+import pytest
+from conftest import ckptctl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Invoke
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--version",),
+        ("--help",),
+        ("ls", "--help"),
+        ("prune", "--nonsense"),
+        ("prune", "--keep", "0"),
+        ("nonsense",),
+    ],
+    ids=" ".join,
+)
+def test_tensorflow_is_not_loaded(arguments: tuple[str, ...]) -> None:
+    """Help, the version and usage errors load nothing of TensorFlow."""
+    program = (
+        "import sys; from ckptctl.cli import cli, main\n"
+        "try:\n    sys.argv = ['ckptctl', *sys.argv[1:]]; main()\n"
+        "finally:\n    print([m for m in sys.modules if m.split('.')[0] == 'tensorflow'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_terminal_shows_nothing_of_tensorflow(tmp_path: Path) -> None:
+    """A command that reads a state prints its own lines and no other, garbled state and all."""
+    fabricate.run(tmp_path, 3)
+    done = ckptctl("ls", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 6
+    (tmp_path / "checkpoint").write_text("garbled {")
+    done = ckptctl("prune", "--keep", "1", str(tmp_path))
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("ls", "nowhere"), 3, "no such directory"),
+        (("ls", "file"), 3, "is not a directory"),
+        (("ls", "empty"), 3, ""),
+        (("prune", "empty", "--keep", "3"), 0, ""),
+        (("prune", "nowhere", "--keep", "3"), 3, "no such directory"),
+        (("prune", "run"), 2, "say --keep 3"),
+        (("prune", "run", "--keep", "0"), 2, "at least 1"),
+        (("prune", "run", "--keep", "-1"), 2, "at least 1"),
+        (("prune", "run", "--keep", "many"), 2, "not a valid integer"),
+        (("prune", "run", "--keep", "3", "--min-age", "soon"), 2, "write 30s"),
+        (("prune", "run", "--keep", "3", "--protect", "best"), 2, "names no checkpoint"),
+        (("prune", "run", "--keep", "3", "--latest-filename", "../checkpoint"), 2, "without a path"),
+        (("prune", "orbax", "--keep", "3"), 4, "another program's file"),
+        (("prune", "export/variables", "--keep", "3"), 4, "SavedModel"),
+        (("prune", "nowhere", "run", "orbax", "--keep", "3"), 4, "no such directory"),
+        (("watch", "run"), 2, "say --keep 3"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_exit_codes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    invoke: Invoke,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    """Each kind of trouble has its exit code and a message that names the remedy; nothing is deleted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    fabricate.run(tmp_path / "run", 3)
+    fabricate.run(tmp_path / "orbax", 3, listed=0)
+    (tmp_path / "orbax" / "checkpoint").write_bytes(b"\x82\xa5epoch\x01\xa4step\xcd\x03\xe8\xff\xfe")
+    (tmp_path / "export" / "variables").mkdir(parents=True)
+    fabricate.checkpoint(tmp_path / "export" / "variables", "variables")
+    before = fabricate.contents(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert fabricate.contents(tmp_path) == before
+
+
+def test_names_are_escaped(tmp_path: Path, invoke: Invoke) -> None:
+    """No name moves the cursor or begins a line, in tables and messages; JSON carries it as it is."""
+    name = "a\n\x1b[31mb" + os.fsdecode(b"\xff") + "-1"
+    fabricate.checkpoint(tmp_path, name)
+    result = invoke("ls", str(tmp_path))
+    assert "a\\n\\x1b[31mb\\xff-1" in result.stdout
+    assert "\x1b" not in result.output
+    listed = json.loads(invoke("ls", "--json", str(tmp_path)).stdout)
+    assert listed["directories"][0]["checkpoints"][0]["name"] == name
+    assert "\x1b" not in invoke("ls", str(tmp_path / "\x1b[31m")).stderr
+
+
+def test_ls_json(tmp_path: Path, invoke: Invoke) -> None:
+    """`ls --json` has the keys that the README documents."""
+    fabricate.run(tmp_path, 2)
+    (tmp_path / "ckpt-9.meta").write_bytes(b"graph")
+    (directory,) = json.loads(invoke("ls", "--json", str(tmp_path)).stdout)["directories"]
+    assert directory["state"] == {"status": "ok", "latest": "ckpt-2", "problem": None}
+    assert directory["leftovers"] == [{"path": "ckpt-9.meta", "bytes": 5}]
+    assert directory["checkpoints"][1] == {
+        "name": "ckpt-2",
+        "step": 2,
+        "saved": "2023-11-14T22:14:20.500000+00:00",
+        "bytes": 148,
+        "shards": 1,
+        "format": "v2",
+        "status": "complete",
+        "problem": None,
+        "latest": True,
+        "listed": True,
+        "preserved": False,
+        "files": ["ckpt-2.index", "ckpt-2.data-00000-of-00001"],
+    }
+
+
+def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:
+    """-r finds runs below, --sort orders the rows, --format gives the table alone."""
+    fabricate.run(tmp_path / "a", 1)
+    fabricate.run(tmp_path / "b", 11)
+    assert invoke("ls", str(tmp_path)).exit_code == 3
+    rows = invoke("ls", "-r", "--sort", "name", "--format", "tsv", str(tmp_path)).stdout.splitlines()
+    names = [row.split("\t")[0].strip() for row in rows]
+    assert names == [
+        "name",
+        "ckpt-1",
+        "name",
+        "ckpt-1",
+        "ckpt-10",
+        "ckpt-11",
+        *(f"ckpt-{n}" for n in range(2, 10)),
+    ]
+
+
+def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
+    """`prune --json` has the keys that the README documents, and options come from the environment too."""
+    fabricate.run(tmp_path, 5)
+    (found,) = json.loads(
+        invoke("prune", "--keep", "3", "--protect", "ckpt-1.index", "--json", str(tmp_path)).stdout
+    )["directories"]
+    assert [one["name"] for one in found["keep"]] == ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"]
+    assert found["delete"] == [{"name": "ckpt-2", "bytes": 148, "reasons": ["no rule keeps it"]}]
+    assert (found["deleted"], found["failed"], found["freed_bytes"], found["dry_run"]) == (
+        ["ckpt-2"],
+        [],
+        148,
+        False,
+    )
+    done = ckptctl("prune", "--json", "-n", str(tmp_path), CKPTCTL_PRUNE_KEEP="1")
+    assert len(json.loads(done.stdout)["directories"][0]["delete"]) == 3
+
+
+def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
+    """Without permission to read or to delete there is a message, an exit code, and nothing lost."""
+    if os.getuid() != 0:
+        pytest.skip("only root can run a command as another user")
+    fabricate.run(tmp_path, 5)
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    before = fabricate.contents(tmp_path)
+
+    def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ckptctl", *arguments]
+        program = f"import os; os.setgid(65534); os.setuid(65534); os.execv({command[0]!r}, {command!r})"
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    if as_nobody("--version").returncode != 0:
+        pytest.skip("the installation cannot be read by another user here")
+    done = as_nobody("prune", "--keep", "3", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "Permission denied" in done.stderr
+    tmp_path.chmod(0o700)
+    assert as_nobody("ls", str(tmp_path)).returncode == 3
+    assert fabricate.contents(tmp_path) == before

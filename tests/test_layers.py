@@ -1,0 +1,90 @@
+"""The house: which room may know which, held against the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ckptctl"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+FLOOR = {
+    "errors": 0,
+    "model": 0,
+    "naming": 0,
+    "units": 1,
+    "posix": 1,
+    "tensorflow": 1,
+    "bundle": 2,
+    "exchange": 2,
+    "removal": 2,
+    "policy": 2,
+    "render": 2,
+    "statefile": 3,
+    "plan": 3,
+    "scan": 4,
+    "prune": 5,
+    "watch": 6,
+    "__init__": 7,
+    "cli": 8,
+    "__main__": 9,
+    "demo_trainer": 9,
+}
+"""A module may import modules of lower floors, and of its own folder."""
+
+
+def imports(path: Path) -> set[str]:
+    """The full names of the modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            found.add(node.module or "")
+            if node.module == "ckptctl":
+                found |= {f"ckptctl.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_follow_the_floors(name: str) -> None:
+    """Nothing knows a room above its own."""
+    room = name.split(".", maxsplit=1)[0]
+    for imported in imports(MODULES[name]):
+        if imported.startswith("ckptctl."):
+            other = imported.split(".")[1]
+            if other in FLOOR and other != room:
+                assert FLOOR[other] < FLOOR[room], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_foreign_packages_have_one_door(name: str) -> None:
+    """Click stays in cli/, watchdog in watch, tabulate where tables are made, TensorFlow behind its door."""
+    doors = {
+        "click": {"cli"},
+        "watchdog": {"watch"},
+        "tabulate": {"render", "cli"},
+        "tensorflow": {"tensorflow", "demo_trainer"},
+        "keras": {"demo_trainer"},
+    }
+    for imported in imports(MODULES[name]):
+        package = imported.split(".")[0]
+        assert name.split(".", maxsplit=1)[0] in doors.get(package, {name.split(".", maxsplit=1)[0]}), (
+            f"{name} imports {imported}"
+        )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_can_be_read_at_a_sitting(name: str) -> None:
+    """A module stays under about 300 lines of code, docstrings and comments apart from it."""
+    assert len(MODULES[name].read_text().splitlines()) <= 420
+
+
+def test_nothing_imports_the_demo_trainer() -> None:
+    """The demo's trainer is a program of its own."""
+    assert not [name for name, path in MODULES.items() if "ckptctl.demo_trainer" in imports(path)]
