@@ -1,0 +1,445 @@
+"""`ckptctl watch` in a process of its own: what it prints, notices and leaves alone, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import fabricate
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+DEADLINE = 30.0
+"""Seconds after which something that a test waits for will not happen any more; less than `--rescan`."""
+
+PAUSE = 0.02
+"""Seconds between two looks at a condition."""
+
+Event = dict[str, Any]
+
+TRAINER = """
+import glob, sys
+import tensorflow as tf
+
+directory, saves = sys.argv[1], int(sys.argv[2])
+checkpoint = tf.train.Checkpoint(step=tf.Variable(0, dtype=tf.int64))
+manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=10 * saves)
+for step in range(1, saves + 1):
+    checkpoint.step.assign(step)
+    saved = manager.save()
+    latest = tf.train.latest_checkpoint(directory)
+    assert latest == saved, (latest, saved)
+    value = tf.train.load_checkpoint(latest).get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")
+    assert value == step, (value, step)
+print(len(glob.glob(directory + "/*.index")))
+"""
+
+
+class Watching:
+    """A `watch --json` under way.
+
+    Args:
+        process: It, with stdout as a pipe.
+        log: The file that its stderr goes to.
+
+    Attributes:
+        events: What it has said so far.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.log = log
+        self.events: list[Event] = []
+        self._fd = process.stdout.fileno()
+        self._rest = b""
+        self._next = 0
+
+    def _listen(self, seconds: float) -> bool:
+        """Takes what it says within this time; whether it may say more."""
+        if not select.select([self._fd], [], [], seconds)[0]:
+            return True
+        said = os.read(self._fd, 1 << 16)
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        self.events += map(json.loads, lines)
+        return bool(said)
+
+    def story(self) -> str:
+        """What has happened, for messages."""
+        return f"{self.events}\n{self._rest!r}\n{self.log.read_text()}"
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Listens until a condition holds."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, f"too late: {self.story()}"
+            assert self._listen(PAUSE), f"it has ended: {self.story()}"
+
+    def event(self, name: str, directory: Path) -> Event:
+        """Waits for the next event of a name about a directory, after the one that was waited for last."""
+        found: list[Event] = []
+
+        def said() -> bool:
+            for at in range(self._next, len(self.events)):
+                if (self.events[at]["event"], self.events[at]["directory"]) == (name, str(directory)):
+                    self._next = at + 1
+                    found.append(self.events[at])
+                    return True
+            return False
+
+        self.until(said)
+        return found[0]
+
+    def count(self, name: str, directory: Path) -> int:
+        """How many events of a name there were about a directory."""
+        return sum((e["event"], e["directory"]) == (name, str(directory)) for e in self.events)
+
+    def end(self) -> int:
+        """Takes all that it has to say until it exits; returns the exit code."""
+        end = time.monotonic() + DEADLINE
+        while self._listen(PAUSE):
+            assert time.monotonic() < end, f"it does not end: {self.story()}"
+        assert self._rest == b"", self.story()
+        return self.process.wait(DEADLINE)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stops it with a signal; it has to say so as its last word, exit with 0 and complain of nothing."""
+        self.process.send_signal(number)
+        assert self.end() == 0, self.story()
+        assert self.events[-1]["event"] == "stopped"
+        assert self.log.read_text() == ""
+
+
+@pytest.fixture
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Watching]]:
+    """Starts `watch --keep 3 --json` with further arguments; whatever is still there at the end is killed."""
+    logs = tmp_path_factory.mktemp("logs")
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str | Path, settle: float = 0.05) -> Watching:
+            options = ["--keep=3", "--json", f"--settle={settle}s"]
+            log = logs / f"{len(list(logs.iterdir()))}"
+            with log.open("wb") as errors:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "ckptctl", "watch", *options, *map(str, arguments)],
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return Watching(process, log)
+
+        yield start
+
+
+def ckpts(*steps: int) -> set[str]:
+    """The names of checkpoints."""
+    return {f"ckpt-{step}" for step in steps}
+
+
+def write_state(directory: Path, text: str) -> None:
+    """Replaces the state file at one stroke, as TensorFlow does."""
+    (directory / "checkpoint.tmp").write_text(text)
+    (directory / "checkpoint.tmp").rename(directory / "checkpoint")
+
+
+def save(directory: Path, step: int) -> None:
+    """Saves one checkpoint more, as a trainer does that keeps them all."""
+    fabricate.checkpoint(directory, f"ckpt-{step}", at=fabricate.EPOCH + 60.5 * (step - 1))
+    steps = sorted(int(name.removeprefix("ckpt-")) for name in fabricate.names(directory))
+    write_state(directory, fabricate.state_text((f"ckpt-{one}" for one in steps), first=steps[0]))
+
+
+def has_inotify(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process holds a descriptor for the file system's events."""
+    descriptors = f"/proc/{process.pid}/fd"
+    kinds = []
+    for number in os.listdir(descriptors):
+        with contextlib.suppress(FileNotFoundError):
+            kinds.append(os.readlink(f"{descriptors}/{number}"))
+    return "anon_inode:inotify" in kinds
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_json_lines(tmp_path: Path, watch: Callable[..., Watching], number: signal.Signals) -> None:
+    """`--json` prints an object a line, from watching over pruned to stopped, and either signal exits 0."""
+    run = fabricate.run(tmp_path / "run", 6)
+    watching = watch(run)
+    watching.event("pruned", run)
+    assert fabricate.names(run) == ckpts(4, 5, 6)
+    save(run, 7)
+    watching.event("pruned", run)
+    watching.stop(number)
+    events = watching.events
+    assert [event["event"] for event in events] == ["watching", "pruned", "pruned", "stopped"]
+    assert [event["directory"] for event in events] == [str(run), str(run), str(run), ""]
+    assert [list(event)[:3] for event in events] == [["time", "event", "directory"]] * 4
+    assert [event["deleted"] for event in events[1:3]] == [["ckpt-1", "ckpt-2", "ckpt-3"], ["ckpt-4"]]
+    assert [(event["kept"], event["notes"]) for event in events[1:3]] == [(3, []), (3, [])]
+    size = 100 + len(fabricate.TABLE)
+    assert [event["freed_bytes"] for event in events[1:3]] == [3 * size, size]
+    times = [datetime.fromisoformat(event["time"]) for event in events]
+    assert times == sorted(times)
+    assert {moment.utcoffset() for moment in times} == {timedelta(0)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_while_it_waits(
+    tmp_path: Path, watch: Callable[..., Watching], number: signal.Signals
+) -> None:
+    """A watch that has never seen its directory is stopped by either signal like any other."""
+    watching = watch(tmp_path / "run")
+    watching.event("waiting", tmp_path / "run")
+    watching.stop(number)
+    assert [event["event"] for event in watching.events] == ["waiting", "stopped"]
+
+
+def test_directory_that_is_not_there_yet(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A directory is waited for, even where its parents are missing too, and pruned once it is there."""
+    run = tmp_path / "project" / "runs" / "one"
+    watching = watch(run)
+    watching.event("waiting", run)
+    assert not has_made_anything(tmp_path)
+    fabricate.run(run, 6)
+    watching.event("watching", run)
+    watching.until(lambda: fabricate.names(run) == ckpts(4, 5, 6))
+    save(run, 7)
+    watching.until(lambda: fabricate.names(run) == ckpts(5, 6, 7))
+    watching.stop()
+    assert watching.count("waiting", run) == watching.count("watching", run) == 1
+
+
+def has_made_anything(directory: Path) -> bool:
+    """Whether anything lies in a directory."""
+    return any(directory.iterdir())
+
+
+def test_directory_that_comes_back(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A directory that is removed is said to be gone, and watched and pruned again when it is made again."""
+    run = fabricate.run(tmp_path / "run", 6)
+    watching = watch(run)
+    watching.event("pruned", run)
+    for _ in range(2):
+        shutil.rmtree(run)
+        watching.event("gone", run)
+        fabricate.run(run, 6)
+        watching.event("watching", run)
+        watching.until(lambda: fabricate.names(run) == ckpts(4, 5, 6))
+        save(run, 7)
+        watching.until(lambda: fabricate.names(run) == ckpts(5, 6, 7))
+    watching.stop()
+    assert watching.count("refused", run) == watching.count("failed", run) == 0
+
+
+def test_directory_that_is_exchanged(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A directory in whose place another is put at once is left alone, and the other one is pruned."""
+    run = fabricate.run(tmp_path / "run", 6)
+    other = fabricate.run(tmp_path / "other", 8)
+    watching = watch(run, "--rescan=0.5s")
+    watching.event("pruned", run)
+    old = run.rename(tmp_path / "old")
+    other.rename(run)
+    watching.until(lambda: fabricate.names(run) == ckpts(6, 7, 8))
+    save(old, 7)
+    save(run, 9)
+    watching.until(lambda: fabricate.names(run) == ckpts(7, 8, 9))
+    assert fabricate.names(old) == ckpts(4, 5, 6, 7)
+    watching.stop()
+
+
+def test_recursive_finds_new_runs(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """`-r` prunes runs that are there and runs that are made later, at any depth, and goes on doing so."""
+    first = fabricate.run(tmp_path / "first", 6)
+    watching = watch("-r", tmp_path)
+    watching.event("watching", tmp_path)
+    watching.event("pruned", first)
+    later = [tmp_path / "second", tmp_path / "group" / "deep" / "third"]
+    for run in later:
+        fabricate.run(run, 6)
+    for run in later:
+        watching.until(lambda run=run: fabricate.names(run) == ckpts(4, 5, 6))  # type: ignore[misc]
+    for run in (first, *later):
+        save(run, 7)
+    for run in (first, *later):
+        watching.until(lambda run=run: fabricate.names(run) == ckpts(5, 6, 7))  # type: ignore[misc]
+    watching.stop()
+    said = {event["directory"] for event in watching.events if event["event"] == "pruned"}
+    assert said == {str(run) for run in (first, *later)}
+    assert {event["event"] for event in watching.events} == {"watching", "pruned", "stopped"}
+
+
+def test_recursive_finds_moved_runs(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """`-r` finds a run in a directory that is moved below the root, after one rescan at the latest."""
+    root = tmp_path / "root"
+    root.mkdir()
+    fabricate.run(tmp_path / "group" / "run", 6)
+    watching = watch("-r", root, "--rescan=0.5s")
+    watching.event("watching", root)
+    (tmp_path / "group").rename(root / "group")
+    run = root / "group" / "run"
+    watching.event("pruned", run)
+    assert fabricate.names(run) == ckpts(4, 5, 6)
+    watching.stop()
+
+
+def test_without_recursive_runs_below_stay(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Without `-r` the directory itself is pruned, and a run below it is not touched."""
+    run = fabricate.run(tmp_path / "run", 6)
+    below = fabricate.run(run / "below", 6)
+    before = fabricate.contents(below)
+    watching = watch(run, "--rescan=0.1s")
+    watching.event("pruned", run)
+    save(below, 7)
+    save(run, 7)
+    watching.event("pruned", run)
+    watching.stop()
+    assert fabricate.names(run) == ckpts(5, 6, 7)
+    assert fabricate.names(below) == ckpts(1, 2, 3, 4, 5, 6, 7)
+    assert before.keys() <= fabricate.contents(below).keys()
+
+
+def test_dry_run_deletes_nothing(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """`-n` says what would be deleted, anew when that changes, and leaves every byte as it is."""
+    run = fabricate.run(tmp_path / "run", 6)
+    before = fabricate.contents(run)
+    watching = watch("-n", run, settle=0.2)
+    event = watching.event("pruned", run)
+    assert (event["dry_run"], event["kept"]) == (True, 3)
+    assert event["deleted"] == ["ckpt-1", "ckpt-2", "ckpt-3"]
+    assert event["freed_bytes"] == 0
+    assert fabricate.contents(run) == before
+    save(run, 7)
+    before = fabricate.contents(run)
+
+    def has_seen_it() -> bool:
+        deleted: list[str] = watching.event("pruned", run)["deleted"]
+        return deleted == ["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-4"]
+
+    watching.until(has_seen_it)
+    watching.stop()
+    assert fabricate.contents(run) == before
+    assert all(event.get("dry_run", True) for event in watching.events)
+
+
+@pytest.mark.parametrize("name", ["run", "link"])
+def test_second_watch_is_refused(tmp_path: Path, watch: Callable[..., Watching], name: str) -> None:
+    """A second watch on the same directory, by whatever name, exits 4 and leaves the first at its work."""
+    run = fabricate.run(tmp_path / "run", 6)
+    (tmp_path / "link").symlink_to(run)
+    first = watch(run)
+    first.event("pruned", run)
+    second = watch(tmp_path / name)
+    assert second.end() == 4, second.story()
+    assert second.events == []
+    (line,) = second.log.read_text().splitlines()
+    assert line.startswith(f"ckptctl: {tmp_path / name}: ")
+    assert str(first.process.pid) in line
+    save(run, 7)
+    first.event("pruned", run)
+    first.stop()
+    third = watch(tmp_path / name)
+    third.event("watching", tmp_path / name)
+    third.stop()
+
+
+def test_second_watch_is_refused_after_an_exchange(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A directory that was put in the place of the watched one belongs to the watch that prunes it."""
+    run = fabricate.run(tmp_path / "run", 6)
+    other = fabricate.run(tmp_path / "other", 8)
+    first = watch(run, "--rescan=0.5s")
+    first.event("pruned", run)
+    run.rename(tmp_path / "old")
+    other.rename(run)
+    first.until(lambda: fabricate.names(run) == ckpts(6, 7, 8))
+    second = watch(run)
+    second.until(lambda: second.process.poll() is not None or bool(second.events))
+    assert second.events == []
+    assert second.end() == 4, second.story()
+    first.stop()
+
+
+def test_poll(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """`--poll` notices each save without the file system's events."""
+    run = fabricate.run(tmp_path / "run", 6)
+    by_events, by_polling = watch(tmp_path / "elsewhere"), watch("--poll", run)
+    by_events.event("waiting", tmp_path / "elsewhere")
+    by_polling.event("pruned", run)
+    assert has_inotify(by_events.process)
+    assert not has_inotify(by_polling.process)
+    for step in (7, 8):
+        save(run, step)
+        by_polling.until(lambda step=step: fabricate.names(run) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+    by_polling.stop()
+    by_events.stop()
+
+
+@pytest.mark.parametrize(
+    "text", ["\0\1\2 not a state", 'model_checkpoint_path: "ckpt-6'], ids=["noise", "torn"]
+)
+def test_unreadable_state(tmp_path: Path, watch: Callable[..., Watching], text: str) -> None:
+    """While the state is unreadable all is kept and one event says so; repaired, the directory is pruned."""
+    bad, good = fabricate.run(tmp_path / "bad", 6), fabricate.run(tmp_path / "good", 6)
+    repaired = (bad / "checkpoint").read_text()
+    write_state(bad, text)
+    before = fabricate.contents(bad)
+    watching = watch(bad, good, "--rescan=0.1s")
+    event = watching.event("refused", bad)
+    assert str(bad) in event["error"] or "checkpoint" in event["error"]
+    watching.until(lambda: fabricate.names(good) == ckpts(4, 5, 6))
+    for step in range(7, 12):  # each of them is noticed at a look at both directories
+        save(good, step)
+        watching.until(lambda step=step: fabricate.names(good) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+    assert fabricate.contents(bad) == before
+    assert watching.count("refused", bad) == 1
+    assert watching.count("pruned", bad) == 0
+    write_state(bad, repaired)
+    assert watching.event("pruned", bad)["deleted"] == ["ckpt-1", "ckpt-2", "ckpt-3"]
+    assert fabricate.names(bad) == ckpts(4, 5, 6)
+    save(bad, 7)
+    watching.event("pruned", bad)
+    write_state(bad, text)
+    watching.event("refused", bad)
+    watching.stop()
+    assert watching.count("refused", bad) == 2
+    assert fabricate.names(bad) == ckpts(5, 6, 7)
+
+
+def test_beside_a_trainer_in_a_hurry(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Beside a watch a manager that saves without a pause finds its newest checkpoint readable each time."""
+    saves = 200
+    run = tmp_path / "run"
+    run.mkdir()
+    watching = watch(run)
+    watching.event("watching", run)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+    trained = subprocess.run(
+        [sys.executable, "-c", TRAINER, str(run), str(saves)],
+        env={**os.environ, **quiet},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert trained.returncode == 0, f"{trained.stderr}\n{watching.story()}"
+    assert int(trained.stdout) < saves, "nothing was deleted meanwhile"
+    watching.until(lambda: fabricate.names(run) == ckpts(saves - 2, saves - 1, saves))
+    watching.stop()
+    assert {event["event"] for event in watching.events} == {"watching", "pruned", "stopped"}
+    deleted = [name for event in watching.events for name in event.get("deleted", ())]
+    assert sorted(deleted) == sorted(ckpts(*range(1, saves - 2)))
+    left = {path.name for path in run.iterdir()}
+    names = ckpts(saves - 2, saves - 1, saves)
+    expected = {f"{name}.{end}" for name in names for end in ("index", "data-00000-of-00001")}
+    assert left == {"checkpoint", *expected}
