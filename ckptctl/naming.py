@@ -76,15 +76,16 @@ def parse(name: str) -> ParsedName | None:
     """
     if name.startswith(PRIVATE_PREFIX):
         return ParsedName("", Role.PRIVATE)
-    if _LEFTOVER_FILE.fullmatch(name):
-        return ParsedName("", Role.LEFTOVER)
-    if match := _SHARD.fullmatch(name):
-        return _numbered(match, Role.SHARD)
     for suffix, role in ((".index", Role.INDEX), (".meta", Role.META)):
         if name.endswith(suffix) and len(name) > len(suffix):
             return ParsedName(name.removesuffix(suffix), role)
-    if match := _V1_SHARD.fullmatch(name):
-        return _numbered(match, Role.V1_SHARD)
+    if "-of-" in name:  # spares most names the expressions
+        if match := _SHARD.fullmatch(name):
+            return _numbered(match, Role.SHARD)
+        if match := _V1_SHARD.fullmatch(name):
+            return _numbered(match, Role.V1_SHARD)
+    if _LEFTOVER_FILE.fullmatch(name):
+        return ParsedName("", Role.LEFTOVER)
     return None
 
 

@@ -1,0 +1,77 @@
+"""Scans and plans directories of many checkpoints, to show that the cost is linear.
+
+    python tests/bench/scale.py [COUNT]...
+
+TensorFlow's reader is loaded before the clock starts. The files are empty but for the end of each index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+
+from ckptctl import tensorflow
+from ckptctl.plan import plan
+from ckptctl.policy import Newest, Policy
+from ckptctl.scan import scan
+
+_TABLE = bytes(40) + 0xDB4775248B80FB57.to_bytes(8, "little")
+
+
+def _fill(directory: str, count: int) -> None:
+    names = [f"ckpt-{step}" for step in range(1, count + 1)]
+    for name in names:
+        with open(os.path.join(directory, f"{name}.index"), "wb") as index:
+            index.write(_TABLE)
+        with open(os.path.join(directory, f"{name}.data-00000-of-00001"), "wb"):
+            pass
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    lines += [f"all_model_checkpoint_timestamps: {1.7e9 + step}" for step in range(count)]
+    with open(os.path.join(directory, "checkpoint"), "w", encoding="utf-8") as state:
+        state.write("\n".join(lines) + "\n")
+
+
+def measure(count: int, runs: int = 3) -> dict[str, float]:
+    """Times one size.
+
+    Args:
+        count: How many checkpoints, all of them listed with timestamps.
+        runs: How often; the best counts.
+
+    Returns:
+        Seconds for the scan, of which most is TensorFlow's reading of the state, and for the plan.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        _fill(directory, count)
+        scans, plans = [], []
+        for _ in range(runs):
+            began = time.perf_counter()
+            found = scan(directory)
+            scanned = time.perf_counter()
+            planned = plan(found, Policy((Newest(3),)))
+            plans.append(time.perf_counter() - scanned)
+            scans.append(scanned - began)
+            if len(planned.delete) != count - 3:
+                raise SystemExit(f"planned {len(planned.delete)} deletions of {count}")
+    return {"checkpoints": count, "scan": round(min(scans), 3), "plan": round(min(plans), 3)}
+
+
+def main() -> None:
+    """Prints one line a size."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("counts", metavar="COUNT", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    tensorflow.load_alone()
+    tensorflow.preload()
+    for count in parser.parse_args().counts:
+        sys.stdout.write(json.dumps(measure(count)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
