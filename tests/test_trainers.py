@@ -8,6 +8,7 @@ subprocesses, since to import TensorFlow is nearly all that they cost.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import ckptctl
 from trainers import (
     BACKUP_DIRECTORY,
     LATEST_FILENAME,
@@ -289,15 +291,9 @@ class Story:
     final: Files
 
 
-def ckptctl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
-    command = [sys.executable, "-m", "ckptctl", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
-
-
 def ask(*arguments: str | Path) -> dict[str, Any]:
     """Runs a command with `--json` on one directory, which must succeed; returns what it says of it."""
-    done = ckptctl(*arguments, "--json")
+    done = ckptctl(*map(str, arguments), "--json")
     assert done.returncode == 0, f"{done.args}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     (directory,) = json.loads(done.stdout)["directories"]
     assert isinstance(directory, dict)
@@ -438,6 +434,24 @@ def test_prune_leaves_the_newest(case: Case, story: Story) -> None:
 
 
 @each_trainer
+def test_state_keeps_its_words(case: Case, story: Story) -> None:
+    """The state loses the victims' paths and timestamps, no other word, and never becomes shorter."""
+    if case.listed is None:
+        assert case.latest_filename not in story.pruned
+        return
+    before, after = story.trained[case.latest_filename], story.pruned[case.latest_filename]
+    stays = [number in case.kept for number in case.listed]
+    expected: list[str] = []
+    for _, lines in itertools.groupby(before.decode().splitlines(), lambda line: line.partition(":")[0]):
+        field = list(lines)
+        repeated = field[0].startswith("all_")
+        expected += itertools.compress(field, stays) if repeated else field
+    words = [line for line in after.decode().splitlines() if line and not line.startswith("#")]
+    assert words == expected
+    assert len(after) >= len(before)
+
+
+@each_trainer
 def test_prune_reports_what_it_did(case: Case, story: Story) -> None:
     """`prune --json` names what is kept and what was deleted, oldest first, and what that has freed."""
     assert [entry["name"] for entry in story.report["keep"]] == case.names(case.kept)
@@ -496,7 +510,7 @@ def test_numbers_that_began_again(case: Case, story: Story) -> None:
 def test_backup_directory_is_not_touched(case: Case, story: Story) -> None:
     """The directory given to BackupAndRestore is left as it is: its checkpoint lies in a directory below."""
     before = files(story.directory)
-    assert "Traceback" not in ckptctl("prune", story.directory.parent, "--keep", "1").stderr
+    assert "Traceback" not in ckptctl("prune", str(story.directory.parent), "--keep", "1").stderr
     assert files(story.directory) == before
     assert os.listdir(story.directory.parent) == [case.below]
 
@@ -520,7 +534,7 @@ def test_keras3_backup_is_not_touched(tmp_path: Path) -> None:
     run_trainer("keras3-backup", tmp_path)
     before = files(tmp_path)
     assert sorted(before) == ["latest.weights.h5", "training_metadata.json"]
-    assert "Traceback" not in ckptctl("prune", tmp_path, "--keep", "1").stderr
+    assert "Traceback" not in ckptctl("prune", str(tmp_path), "--keep", "1").stderr
     assert files(tmp_path) == before
     assert restore_and_train("keras3-backup", tmp_path, saves=2).step == 6
 
