@@ -48,10 +48,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 1024 * 1024
 """The largest file that is read: over 100,000 checkpoints with timestamps."""
 
-_DURABLE_ROUNDS = 2
-"""How many texts are made to reach the disk before they take their place. A writer that speaks faster than
-the disk does has not waited for it either; after so many rounds we only do so in the end."""
-
 _TIDY_ROUNDS = 50
 """After how many rounds temporary files are removed before the end: in between it would cost time, in which
 a fast writer speaks again."""
@@ -198,7 +194,8 @@ def _carry(
     superseded: list[str] = []
     try:
         while True:
-            durable = len(superseded) < _DURABLE_ROUNDS
+            # Once the writer has spoken, a reader waits for its words: the disk has to wait.
+            durable = under is None
             try:
                 text = _pad(edit(words), max(len(words.text), len(expected.text)))
                 temporary, ours = _write(directory, name, text, words, expected, durable=durable)
@@ -219,8 +216,8 @@ def _carry(
                 return ours
             expected, words, under = ours, out, temporary
             if len(superseded) > _TIDY_ROUNDS:
-                _unlink(directory, superseded[_DURABLE_ROUNDS:])
-                del superseded[_DURABLE_ROUNDS:]
+                _unlink(directory, superseded)
+                superseded.clear()
                 _close(opened[:-2])
                 del opened[:-2]
     finally:

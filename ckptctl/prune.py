@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
 
-_MERGES = 8
-"""How often a new plan is made because the trainer spoke, before the state stays as the trainer wants it."""
+_ATTEMPTS = 8
+"""How often the state file is tried because the trainer spoke meanwhile, before it stays as it wants it."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -98,7 +98,6 @@ class _Work:
     current: Snapshot | None = None
     """The file that `state` was read from, held open."""
     victims: dict[str, Checkpoint] = field(default_factory=dict)
-    merges: int = 0
     missing: set[str] = field(default_factory=set)
     """What the state lists and the disk does not have; it goes from the state together with the victims."""
 
@@ -134,16 +133,10 @@ class _Work:
 
     def _record(self) -> bool:
         """Takes the victims out of the state file; False if the disk is too full to write it."""
-        base, self.merges = self.current, 0
-        text = None if base is None or not self.victims else self._text()
-        if base is None or text is None:
-            return True
-
-        def edit(words: Snapshot) -> bytes:
-            return text if words is base else self._merge(words)
-
         try:
-            self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+            for _ in range(_ATTEMPTS):
+                if not self.victims or self._replace():
+                    break
         except NotImplementedError:
             self.notes.append(
                 "the state file was left alone, since this file system cannot exchange names: what it lists "
@@ -155,22 +148,29 @@ class _Work:
             if error.errno in _FULL:
                 return False
             self.notes.append(f"the state file was left alone: {posix.reason(error)}")
-        else:
-            base.close()
-            if self.merges > _MERGES:
-                self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
         return True
 
-    def _text(self) -> bytes | None:
-        return statefile.without(self.state, self.victims.keys() | self.missing)
+    def _replace(self) -> bool:
+        """Replaces the state file once; False if the trainer spoke in between, and its words stand again.
 
-    def _merge(self, words: Snapshot) -> bytes:
-        """What becomes of a state that the trainer wrote while we were replacing the one before."""
-        self.merges += 1
-        if self.merges > _MERGES:
-            return words.text
-        self._derive(statefile.parse(self.directory, self.latest_filename, words))
-        return self._text() or words.text
+        They are put back as they are, at once: until then a reader sees a state that is older than they.
+        """
+        base = self.current
+        text = statefile.without(self.state, self.victims.keys() | self.missing)
+        if base is None or text is None:
+            return True
+        spoke = False
+
+        def edit(words: Snapshot) -> bytes:
+            nonlocal spoke
+            spoke = words is not base
+            return words.text if spoke else text
+
+        self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+        base.close()
+        if spoke:
+            self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
+        return not spoke
 
     def _delete(self, made: Plan) -> Report:
         deleted: list[str] = []

@@ -122,7 +122,7 @@ class Watcher:
         dry_run: bool = False,
         report: Callable[[Event], None] = lambda _: None,
     ) -> None:
-        self._roots = [_Root(path) for path in dict.fromkeys(paths)]
+        self._roots = [_Root(path) for path in {os.path.realpath(path): path for path in paths}.values()]
         self._policy = policy
         self._protections = protections
         self._latest_filename = latest_filename
@@ -269,6 +269,16 @@ class Watcher:
             with contextlib.suppress(UnreadableError), posix.open_directory(root.path) as directory:
                 root.claim = posix.claim(directory, "watch")
 
+    def _claim_again(self, root: _Root) -> None:
+        """The claim follows the path to another directory; if that is watched already, this watch goes on."""
+        if root.claim is not None:
+            root.claim.close()
+            root.claim = None
+        try:
+            self._claim(root)
+        except LockedError as error:
+            self._say_once("refused", root.path, error=str(error))
+
     def _aim(self, root: _Root) -> None:
         """Has watchdog look at what the root's path leads to now, or at the ancestor where it will appear."""
         there = os.path.isdir(root.path)
@@ -280,6 +290,8 @@ class Watcher:
             seen = (target, found.st_dev, found.st_ino)
             if seen != root.watched or not self._is_alive(root):
                 self._watch(root, seen, recursive=there and self._recursive)
+                if there and root.claim is not None:
+                    self._claim_again(root)
         except OSError as error:
             if error.errno in _TOO_MANY:
                 self._poll_instead(error)
@@ -287,7 +299,7 @@ class Watcher:
         if there != root.there:
             first, root.there = root.there is None, there
             if there:
-                self._claim(root)
+                self._claim_again(root)
                 self._say("watching", root.path)
                 self._mark(root.path)
             else:

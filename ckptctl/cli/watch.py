@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+import warnings
 from typing import Any
 
 import click
@@ -74,6 +75,7 @@ def command(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watcher.stop())
+    warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
     watcher.run()
 
 
