@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, posix, statefile
-from ckptctl.errors import RefusedError, UnreadableError
+from ckptctl.errors import UnreadableError
 from ckptctl.model import Checkpoint, Directory, File, FileKind, Format, State, StateEntry, Status
 from ckptctl.naming import Role
 
@@ -31,6 +31,7 @@ SAVING_SECONDS = 3600.0
 
 _TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 """The last bytes of every index and of every V1 data file: both are LevelDB tables, written front to back."""
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def scan(
@@ -304,6 +305,8 @@ def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
     """Which shard is not there; None if those of one save are all there."""
     if not parsed:
         return "it has no shard"
+    if len(parsed) == parsed[0].shards == 1:
+        return None
     there: dict[int, set[int]] = {}
     for one in parsed:
         there.setdefault(one.shards, set()).add(one.shard)
@@ -320,18 +323,18 @@ def _described(
     """Adds what the state, the links and the clock say."""
     saved: float | None = None
     status, problem = made.status, made.problem
-    if made.files:
-        first = made.files[0]
-        saved = first.mtime
-        if status is Status.COMPLETE and problem is not None:
+    if made.on_disk:
+        saved = made.files[0].mtime
+        if problem is not None:
             youngest = max(file.mtime for file in made.files)
             status = Status.SAVING if now - youngest < SAVING_SECONDS else Status.BROKEN
     if entry is not None and entry.timestamp is not None and math.isfinite(entry.timestamp):
         saved = entry.timestamp
     step = naming.step_of(made.name)
-    linked = [*found.links.get(made.name, [])]
-    for file in made.files:
-        linked += found.links.get(file.name, [])
+    linked: list[str] = []
+    if found.links:
+        for name in (made.name, *(file.name for file in made.files)):
+            linked += found.links.get(name, [])
     return replace(
         made,
         status=status,
@@ -381,8 +384,10 @@ def _is_table(directory: OpenDirectory, file: File) -> bool:
     if file.kind is not FileKind.REGULAR:
         return False
     try:
-        fd = posix.open_regular(directory.fd, file.name)
-    except (OSError, RefusedError):
+        # What has become of it since it was seen to be a regular file does not matter: a link is not
+        # followed, a FIFO not waited for, and neither can be read at an offset.
+        fd = os.open(file.name, _READ, dir_fd=directory.fd)
+    except OSError:
         return False
     try:
         return os.pread(fd, len(_TABLE_MAGIC), max(0, file.size - len(_TABLE_MAGIC))) == _TABLE_MAGIC

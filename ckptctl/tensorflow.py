@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import importlib.util
 import logging
@@ -88,6 +89,8 @@ def _load() -> Any:
         finally:
             # What it logs is a verdict on the state file, and that verdict is reported by us.
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
+            # TensorFlow's objects stay for good: the collector need not go through them again and again.
+            gc.freeze()
 
 
 def _management() -> Any:
