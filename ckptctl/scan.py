@@ -335,9 +335,13 @@ def _described(
     if found.links:
         for name in (made.name, *(file.name for file in made.files)):
             linked += found.links.get(name, [])
-    return replace(
-        made,
-        status=status,
+    return Checkpoint(  # `replace` would cost as much as all the rest
+        made.name,
+        made.format,
+        status,
+        index=made.index,
+        shards=made.shards,
+        meta=made.meta,
         problem=problem,
         step=step,
         saved=saved,

@@ -91,6 +91,7 @@ def _load() -> Any:
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
             # TensorFlow's objects stay for good: the collector need not go through them again and again.
             gc.freeze()
+            gc.set_threshold(100_000)  # nor often through ours, which live to the end of a scan
 
 
 def _management() -> Any:
