@@ -150,9 +150,10 @@ def _list(directory: OpenDirectory) -> _Listing:
     found = _Listing()
     with os.scandir(directory.fd) as entries:
         for entry in entries:
-            # A file that goes while it is looked at was never there.
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 _sort_in(found, directory, entry)
+            except FileNotFoundError:
+                continue
     return found
 
 
@@ -264,9 +265,11 @@ def _v2(directory: OpenDirectory, name: str, group: _Group, index: File) -> Chec
     """An index with its shards: those of the last save, and any that an older one in other numbers left."""
     shards = sorted(group.shards, key=lambda shard: (shard[0].shards, shard[0].shard))
     files = tuple(file for _, file in shards)
-    problem = next(
-        (f"{file.name} is not a file" for file in (index, *files) if file.kind is FileKind.OTHER), None
-    )
+    problem = None
+    for file in (index, *files):
+        if file.kind is FileKind.OTHER:
+            problem = f"{file.name} is not a file"
+            break
     if problem is None and index.kind is FileKind.REGULAR and not _is_table(directory, index):
         problem = "its index is cut short" if index.size else "its index is empty"
     return Checkpoint(
