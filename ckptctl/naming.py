@@ -61,7 +61,7 @@ _LEFTOVER_FILE = re.compile(
     re.DOTALL,
 )
 _LEFTOVER_DIRECTORY = re.compile(r".*_temp(?:_[0-9a-f]{32})?|workertemp_.*", re.DOTALL)
-_STEP = re.compile(r"-([0-9]+)\Z")
+_STEP = re.compile(r"-([0-9]{1,19})\Z")  # as many digits as an int64 has
 
 
 def parse(name: str) -> ParsedName | None:

@@ -113,7 +113,13 @@ def claim(directory: OpenDirectory, purpose: str) -> socket.socket | None:
         claimed.listen(1)
     except OSError:
         with claimed, contextlib.suppress(OSError):
-            claimed.connect(address)
+            claimed.setblocking(False)  # nobody takes the call: after a few, the next would wait for ever
+            try:
+                claimed.connect(address)
+            except BlockingIOError:
+                raise LockedError(
+                    f"{directory.path}: another ckptctl {purpose} has this directory already; one is enough"
+                ) from None
             who = claimed.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             pid, uid, _ = struct.unpack("3i", who)
             if uid in {0, os.getuid()}:

@@ -184,6 +184,9 @@ class _Work:
             self._look_again()
             if name not in self.victims:
                 continue
+            if not all(map(removal.is_removable, decision.checkpoint.files)):
+                failed.append(Failure(name, "its name is too long to be deleted safely"))
+                continue
             try:
                 for file in decision.checkpoint.files:
                     freed += removal.remove(self.directory.fd, file)

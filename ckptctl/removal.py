@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ckptctl.model import File
 
 _TAKEN = PRIVATE_PREFIX + "taken-"
+_NAME_MAX = 255
 
 
 class WrittenAgainError(Exception):
@@ -53,6 +54,11 @@ def remove(directory: int, file: File) -> int:
         _give_back(directory, taken)
         raise
     return found.st_size if found.st_nlink == 1 else 0
+
+
+def is_removable(file: File) -> bool:
+    """Whether the private name that a removal needs is one that a file system takes."""
+    return len(os.fsencode(_TAKEN + file.name)) <= _NAME_MAX
 
 
 def recover(directory: int) -> None:

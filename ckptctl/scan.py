@@ -16,13 +16,13 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import naming, posix, statefile
+from ckptctl import chronology, naming, posix, statefile
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Checkpoint, Directory, File, FileKind, Format, State, StateEntry, Status
 from ckptctl.naming import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from ckptctl.posix import OpenDirectory
 
@@ -118,7 +118,7 @@ def scan_open(directory: OpenDirectory, state: State, *, now: float | None = Non
     return Directory(
         path=directory.path,
         state=state,
-        checkpoints=tuple(_chronological(checkpoints, state)),
+        checkpoints=tuple(chronology.oldest_first(checkpoints, state)),
         leftovers=tuple(sorted([*found.leftovers, *leftovers], key=lambda file: file.name)),
         subdirectories=tuple(found.subdirectories),
         saved_model=_is_saved_model(directory, found),
@@ -142,6 +142,8 @@ class _Listing:
     groups: dict[str, _Group] = field(default_factory=dict)
     bare: dict[str, os.DirEntry[str]] = field(default_factory=dict)
     links: dict[str, list[str]] = field(default_factory=dict)
+    targets: dict[int, list[str]] = field(default_factory=dict)
+    """Inodes that links lead to, by whatever path."""
     leftovers: list[File] = field(default_factory=list)
     subdirectories: list[str] = field(default_factory=list)
 
@@ -162,6 +164,8 @@ def _sort_in(found: _Listing, directory: OpenDirectory, entry: os.DirEntry[str])
     if entry.is_symlink():
         target = os.readlink(entry.name, dir_fd=directory.fd)
         found.links.setdefault(_inside(directory, target), []).append(entry.name)
+        with contextlib.suppress(OSError):  # dangling
+            found.targets.setdefault(os.stat(entry.name, dir_fd=directory.fd).st_ino, []).append(entry.name)
     elif entry.is_dir(follow_symlinks=False):
         if naming.is_leftover_directory(entry.name):
             found.leftovers.append(_tree(directory, entry))
@@ -270,8 +274,13 @@ def _v2(directory: OpenDirectory, name: str, group: _Group, index: File) -> Chec
         if file.kind is FileKind.OTHER:
             problem = f"{file.name} is not a file"
             break
-    if problem is None and index.kind is FileKind.REGULAR and not _is_table(directory, index):
-        problem = "its index is cut short" if index.size else "its index is empty"
+    if problem is None and index.kind is FileKind.REGULAR:
+        table = _is_table(directory, index)
+        if table is None:
+            index = replace(index, kind=FileKind.OTHER)  # not to be vouched for, nor deleted
+            problem = "its index cannot be read"
+        elif not table:
+            problem = "its index is cut short" if index.size else "its index is empty"
     return Checkpoint(
         name,
         Format.V2,
@@ -299,13 +308,17 @@ def _v1(
         problem = _missing_shards([parsed for parsed, _ in shards])
     elif name in found.bare:
         files = [_file(directory, found.bare[name])]
-    if not files or any(not _is_table(directory, file) for file in files):
+    tables = [_is_table(directory, file) for file in files]
+    if not files or False in tables:
         return None
+    if None in tables:
+        files = [replace(file, kind=FileKind.OTHER) for file in files]  # not to be vouched for, nor deleted
+        problem = "it cannot be read"
     return Checkpoint(name, Format.V1, Status.COMPLETE, shards=tuple(files), meta=group.meta, problem=problem)
 
 
 def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
-    """Which shard is not there; None if those of one save are all there."""
+    """Which shard is not there; None if none is missing."""
     if not parsed:
         return "it has no shard"
     if len(parsed) == parsed[0].shards == 1:
@@ -313,9 +326,11 @@ def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
     there: dict[int, set[int]] = {}
     for one in parsed:
         there.setdefault(one.shards, set()).add(one.shard)
-    if any(len(numbers) == shards for shards, numbers in there.items()):
+    lacking = [(shards, numbers) for shards, numbers in there.items() if len(numbers) != shards]
+    if not lacking:
         return None
-    shards, numbers = max(there.items(), key=lambda item: len(item[1]))
+    # Which of several numbers of shards the index means is not known here: all have to be there.
+    shards, numbers = lacking[0]
     first = next(number for number in range(shards) if number not in numbers)
     return f"shard {first} of {shards} is not there"
 
@@ -338,6 +353,8 @@ def _described(
     if found.links:
         for name in (made.name, *(file.name for file in made.files)):
             linked += found.links.get(name, [])
+        for file in made.files:
+            linked += found.targets.get(file.inode, [])
     return Checkpoint(  # `replace` would cost as much as all the rest
         made.name,
         made.format,
@@ -350,44 +367,13 @@ def _described(
         saved=saved,
         latest=state.latest is not None and state.latest.name == made.name,
         listed=entry is not None,
-        preserved=entry is None and _is_preserved(state, saved, step),
-        linked_from=tuple(linked),
+        preserved=entry is None and chronology.is_preserved(state, saved, step),
+        linked_from=tuple(dict.fromkeys(linked)),
     )
 
 
-def _is_preserved(state: State, saved: float | None, step: int | None) -> bool:
-    if state.last_preserved is None or saved is None:
-        return False
-    if saved <= state.last_preserved:
-        return True
-    # In a copy that did not keep the times, the time of an unlisted checkpoint is the copy's and tells
-    # nothing: it is then later than the trainer's last save of a higher step.
-    last = state.entries[-1] if state.entries else None
-    if last is None or last.timestamp is None or step is None:
-        return False
-    last_step = naming.step_of(last.name)
-    return last_step is not None and step < last_step and saved > last.timestamp
-
-
-def _chronological(checkpoints: Iterable[Checkpoint], state: State) -> list[Checkpoint]:
-    """Oldest first. Among listed ones the state's order counts, whatever the times say."""
-    rank = {entry.name: at for at, entry in enumerate(state.entries)}
-    if state.latest is not None:
-        rank.setdefault(state.latest.name, len(state.entries))
-    keys: dict[str, tuple[float, int, int, str]] = {}
-    earliest = -math.inf
-    pending = list(checkpoints)
-    for one in sorted((c for c in pending if c.name in rank), key=lambda c: rank[c.name]):
-        earliest = max(earliest, -math.inf if one.saved is None else one.saved)
-        keys[one.name] = (earliest, rank[one.name], 0, one.name)
-    for one in pending:
-        if one.name not in keys:
-            at = -math.inf if one.saved is None else one.saved
-            keys[one.name] = (at, -1, -1 if one.step is None else one.step, one.name)
-    return sorted(pending, key=lambda one: keys[one.name])
-
-
-def _is_table(directory: OpenDirectory, file: File) -> bool:
+def _is_table(directory: OpenDirectory, file: File) -> bool | None:
+    """Whether a file ends as a table does; None if it cannot be read now, which proves nothing."""
     if file.kind is not FileKind.REGULAR:
         return False
     try:
@@ -395,11 +381,11 @@ def _is_table(directory: OpenDirectory, file: File) -> bool:
         # followed, a FIFO not waited for, and neither can be read at an offset.
         fd = os.open(file.name, _READ, dir_fd=directory.fd)
     except OSError:
-        return False
+        return None
     try:
         return os.pread(fd, len(_TABLE_MAGIC), max(0, file.size - len(_TABLE_MAGIC))) == _TABLE_MAGIC
     except OSError:
-        return False
+        return None
     finally:
         os.close(fd)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10
 """A directory that is never quiet is pruned after this many times the settle time all the same."""
+_LONGEST_WAIT = 3600.0
+"""Seconds; a system has a limit for how long a wait may be."""
 _RETRY_SECONDS = 1.0
 """How soon a directory is looked at again that another ckptctl had locked."""
 _TOO_MANY = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE})
@@ -179,7 +181,7 @@ class Watcher:
             return
         wake = min([next_rescan, *(self._due_at(due) for due in self._due.values())])
         with contextlib.suppress(queue.Empty):
-            mark = self._marks.get(timeout=max(0.0, wake - time.monotonic()))
+            mark = self._marks.get(timeout=min(_LONGEST_WAIT, max(0.0, wake - time.monotonic())))
             while True:
                 if mark is not None:
                     self._mark(mark)
@@ -216,10 +218,8 @@ class Watcher:
 
     def _prune(self, path: str) -> None:
         root = next((root for root in self._roots if root.path == path), None)
-        if root is not None:
-            self._aim(root)
-            if not root.there:
-                return
+        if not (self._is_below_a_root(path) if root is None else self._is_there(root)):
+            return
         try:
             report = prune(
                 path,
@@ -252,6 +252,19 @@ class Watcher:
             self._say("pruned", path, **details)
         failed = [{"name": failure.name, "error": failure.error} for failure in report.failed]
         self._say_once("failed", path, failed=failed) if failed else self._said.pop(path, None)
+
+    def _is_there(self, root: _Root) -> bool:
+        self._aim(root)
+        return bool(root.there)
+
+    def _is_below_a_root(self, path: str) -> bool:
+        """Whether a path still leads into a root: a link may have taken the place of a directory since."""
+        return any(
+            os.path.realpath(path)
+            == os.path.normpath(os.path.join(os.path.realpath(root.path), os.path.relpath(path, root.path)))
+            for root in self._roots
+            if path.startswith(os.path.join(root.path, ""))
+        )
 
     def _say(self, event: str, path: str, **details: Any) -> None:
         self._report(Event(time.time(), event, path, details))

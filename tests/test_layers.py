@@ -20,6 +20,7 @@ FLOOR = {
     "posix": 1,
     "tensorflow": 1,
     "bundle": 2,
+    "chronology": 2,
     "exchange": 2,
     "removal": 2,
     "policy": 2,

@@ -115,6 +115,39 @@ def test_links_are_not_deleted(tmp_path: Path) -> None:
     assert fabricate.names(tmp_path) == {"far"}
 
 
+def test_link_by_another_path_protects_its_target(tmp_path: Path) -> None:
+    """Whatever path a link takes, the checkpoint that it leads to stays."""
+    run = fabricate.run(tmp_path / "run", 6, listed=0)
+    (run / "best.index").symlink_to("../run/ckpt-1.index")
+    prune(run, THREE)
+    assert fabricate.names(run) == {"best", "ckpt-1", *NEWEST}
+
+
+def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint whose index cannot be read just now stays, and does not count as complete."""
+    fabricate.run(tmp_path, 6, listed=0)
+    inode = (tmp_path / "ckpt-2.index").stat().st_ino
+    pread = os.pread
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(5, "Input/output error")
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    prune(tmp_path, THREE)
+    assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
+
+
+def test_name_too_long_for_a_safe_deletion_is_reported(tmp_path: Path) -> None:
+    """A checkpoint that cannot be deleted as a whole is not begun."""
+    fabricate.run(tmp_path, 3, listed=0)
+    name = "m" * 228 + "-0"
+    fabricate.checkpoint(tmp_path, name, at=EPOCH - 100)
+    assert [failure.name for failure in prune(tmp_path, THREE).failed] == [name]
+    assert name in fabricate.names(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"garbled {", b"\xff\xfe\x00"])
 def test_unreadable_state_refuses(tmp_path: Path, content: bytes) -> None:
     """Nothing is deleted while the trainer's last word cannot be read."""

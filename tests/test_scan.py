@@ -237,6 +237,20 @@ def test_shards_of_an_older_save_belong_to_it(tmp_path: Path) -> None:
     assert len(one.shards) == 3
 
 
+def test_every_number_of_shards_has_to_be_complete(tmp_path: Path) -> None:
+    """Shards of an older save do not hide that one of the last save is missing."""
+    fabricate.checkpoint(tmp_path, "ckpt-1", shards=1)
+    fabricate.checkpoint(tmp_path, "ckpt-1", shards=2)
+    (tmp_path / "ckpt-1.data-00001-of-00002").unlink()
+    assert only(scan(tmp_path, now=OLD)).status is Status.BROKEN
+
+
+def test_step_of_absurd_length_is_none(tmp_path: Path) -> None:
+    """A number that no step has is no step."""
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "x-{"1" * 5000}"\n')
+    assert only(scan(tmp_path, now=OLD)).step is None
+
+
 def test_prefix_of_another_prefix(tmp_path: Path) -> None:
     """ckpt-1 is not a part of ckpt-10."""
     fabricate.checkpoint(tmp_path, "ckpt-1")
