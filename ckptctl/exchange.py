@@ -17,7 +17,7 @@ of ours; every other text is carried into the next one. The name is never absent
 Why TensorFlow's readers are not disturbed: its reader opens the file, then asks for the size *by name*. If
 that size is smaller than the file that it opened, it reads a cut text, ignores the state, and a training
 script that asks at that moment starts from scratch. So a new text is padded to the length of the one it
-replaces.
+replaces, and somewhat beyond: what it really replaces may be the writer's next one.
 
 What a kill leaves: the temporary name tells what we put there (inode and digest) and the digest of what was
 expected to come out. At the next start `recover` looks at what lies under it:
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 1024 * 1024
 """The largest file that is read: over 100,000 checkpoints with timestamps."""
+
+_SLACK = 4096
+"""Bytes by which the writer's next text may be longer than its last."""
 
 _TIDY_ROUNDS = 50
 """After how many rounds temporary files are removed before the end: in between it would cost time, in which
@@ -197,7 +200,7 @@ def _carry(
             # Once the writer has spoken, a reader waits for its words: the disk has to wait.
             durable = under is None
             try:
-                text = _pad(edit(words), max(len(words.text), len(expected.text)))
+                text = _pad(edit(words), _length(words, expected))
                 temporary, ours = _write(directory, name, text, words, expected, durable=durable)
             except BaseException:
                 if under is not None:
@@ -308,6 +311,12 @@ def _read(fd: int, name: str) -> bytes:
         if got > MAX_BYTES:
             raise RefusedError(f"{name} grows while it is read")
     return b"".join(parts)
+
+
+def _length(words: Snapshot, expected: Snapshot) -> int:
+    # What is replaced may be a text that the writer has put there since, a little longer than the last.
+    written = len(words.text.rstrip(b"# \n"))
+    return max(len(words.text), len(expected.text), written + _SLACK)
 
 
 def _pad(text: bytes, length: int) -> bytes:
