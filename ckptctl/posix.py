@@ -24,6 +24,9 @@ from ckptctl.errors import LockedError, RefusedError, UnreadableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How a file of a directory is opened for reading: no link is followed, no FIFO waited for."""
+
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -138,9 +141,8 @@ def open_regular(directory: int, name: str) -> int:
         OSError: It cannot be opened.
         RefusedError: It is not a regular file.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        fd = os.open(name, flags, dir_fd=directory)
+        fd = os.open(name, READ_FLAGS, dir_fd=directory)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
             raise RefusedError(f"{name} is not a regular file") from None

@@ -31,7 +31,6 @@ SAVING_SECONDS = 3600.0
 
 _TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 """The last bytes of every index and of every V1 data file: both are LevelDB tables, written front to back."""
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def scan(
@@ -379,7 +378,7 @@ def _is_table(directory: OpenDirectory, file: File) -> bool | None:
     try:
         # What has become of it since it was seen to be a regular file does not matter: a link is not
         # followed, a FIFO not waited for, and neither can be read at an offset.
-        fd = os.open(file.name, _READ, dir_fd=directory.fd)
+        fd = os.open(file.name, posix.READ_FLAGS, dir_fd=directory.fd)
     except OSError:
         return None
     try:
