@@ -119,6 +119,11 @@ def prefix_of(path: str) -> str:
     return path if parsed is None or not parsed.prefix else head + slash + parsed.prefix
 
 
+def shard_name(prefix: str, shard: int, shards: int) -> str:
+    """The name of a data file, as `DataFilename` gives it."""
+    return f"{prefix}.data-{shard:05d}-of-{shards:05d}"
+
+
 def listed_prefix(path: str) -> str:
     """The prefix of a path in a state file; a sharded V1 checkpoint is listed as `P-?????-of-00002`."""
     match = _V1_PATTERN.fullmatch(path)

@@ -134,15 +134,21 @@ def claim(directory: OpenDirectory, purpose: str) -> socket.socket | None:
     return claimed
 
 
-def open_regular(directory: int, name: str) -> int:
-    """Opens a regular file for reading; never a link, and never waits for a FIFO's other end.
+def open_regular(directory: int, name: str, *, follow: bool = False) -> int:
+    """Opens a regular file for reading, and never waits for a FIFO's other end.
+
+    Args:
+        directory: The descriptor of its directory.
+        name: Its name there.
+        follow: Whether it may be a link that leads to one. Where the system has O_PATH, nothing but a regular
+            file is opened even then: to open a device may set it going.
 
     Raises:
         OSError: It cannot be opened.
         RefusedError: It is not a regular file.
     """
     try:
-        fd = os.open(name, READ_FLAGS, dir_fd=directory)
+        fd = _open_through(directory, name) if follow else os.open(name, READ_FLAGS, dir_fd=directory)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
             raise RefusedError(f"{name} is not a regular file") from None
@@ -151,6 +157,19 @@ def open_regular(directory: int, name: str) -> int:
         os.close(fd)
         raise RefusedError(f"{name} is not a regular file")
     return fd
+
+
+def _open_through(directory: int, name: str) -> int:
+    flags = READ_FLAGS & ~os.O_NOFOLLOW
+    if not hasattr(os, "O_PATH"):
+        return os.open(name, flags, dir_fd=directory)
+    place = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise RefusedError(f"{name} is not a regular file")
+        return os.open(f"/proc/self/fd/{place}", flags)
+    finally:
+        os.close(place)
 
 
 def exchange(directory: int, one: str, other: str) -> None:
