@@ -160,9 +160,8 @@ class Checkpoint:
 
         Without its index TensorFlow sees no checkpoint: a deletion cut short leaves nothing that looks whole.
         """
-        index = () if self.index is None else (self.index,)
-        meta = () if self.meta is None else (self.meta,)
-        return (*index, *self.shards, *meta)
+        files = self.shards if self.index is None else (self.index, *self.shards)
+        return files if self.meta is None else (*files, self.meta)
 
     @property
     def bytes(self) -> int:
@@ -182,7 +181,7 @@ class Checkpoint:
     @property
     def on_disk(self) -> bool:
         """Whether it has files in the directory."""
-        return self.status not in {Status.MISSING, Status.FOREIGN}
+        return self.status is not Status.MISSING and self.status is not Status.FOREIGN
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,7 @@ class ParsedName:
 
 
 # TensorFlow prints both numbers with %05d: five digits, more only where five do not suffice.
-_SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<shard>\d{5,9})-of-(?P<shards>\d{5,9})", re.DOTALL)
-_V1_SHARD = re.compile(r"(?P<prefix>.+)-(?P<shard>\d{5,9})-of-(?P<shards>\d{5,9})", re.DOTALL)
+_SHARD = re.compile(r"(?P<data>\.data)?-(?P<shard>\d{5,9})-of-(?P<shards>\d{5,9})\Z", re.ASCII)
 _V1_PATTERN = re.compile(r"(?P<prefix>.+)-\?{5,9}-of-\d{5,9}", re.DOTALL)
 _LEFTOVER_FILE = re.compile(
     r".+\.tempstate\d+"  # a shard that is being written
@@ -80,18 +79,14 @@ def parse(name: str) -> ParsedName | None:
         if name.endswith(suffix) and len(name) > len(suffix):
             return ParsedName(name.removesuffix(suffix), role)
     if "-of-" in name:  # spares most names the expressions
-        if match := _SHARD.fullmatch(name):
-            return _numbered(match, Role.SHARD)
-        if match := _V1_SHARD.fullmatch(name):
-            return _numbered(match, Role.V1_SHARD)
+        match = _SHARD.search(name)
+        if match is not None and match.start():
+            shard, shards = int(match[2]), int(match[3])
+            role = Role.V1_SHARD if match[1] is None else Role.SHARD
+            return ParsedName(name[: match.start()], role, shard, shards) if shard < shards else None
     if _LEFTOVER_FILE.fullmatch(name):
         return ParsedName("", Role.LEFTOVER)
     return None
-
-
-def _numbered(match: re.Match[str], role: Role) -> ParsedName | None:
-    shard, shards = int(match["shard"]), int(match["shards"])
-    return ParsedName(match["prefix"], role, shard, shards) if shard < shards else None
 
 
 def is_leftover_directory(name: str) -> bool:

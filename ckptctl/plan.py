@@ -100,7 +100,7 @@ def plan(
     decisions = tuple(
         Decision(one, keep=True, reasons=tuple(dict.fromkeys(kept[one.name])))
         if kept[one.name]
-        else Decision(one, keep=False, reasons=(_against(one),))
+        else Decision(one, keep=False, reasons=_against(one))
         for one in checkpoints
     )
     notes = tuple(_notes(directory, decisions, disagree=disagree))
@@ -154,15 +154,13 @@ def _protections(
         yield f"younger than {units.format_duration(protections.min_age)}"
     if checkpoint.preserved and not protections.include_preserved:
         yield _PRESERVED
-    yield from (
-        f"protected by --protect {pattern}"
-        for pattern in protections.protect
-        if matches(checkpoint.name, pattern)
-    )
-    yield from (f"{link} leads to it" for link in checkpoint.linked_from)
-    yield from (
-        f"{file.name} is not a regular file" for file in checkpoint.files if file.kind is not FileKind.REGULAR
-    )
+    for pattern in protections.protect:
+        if matches(checkpoint.name, pattern):
+            yield f"protected by --protect {pattern}"
+    yield from [f"{link} leads to it" for link in checkpoint.linked_from]
+    if not checkpoint.regular:
+        odd = [file.name for file in checkpoint.files if file.kind is not FileKind.REGULAR]
+        yield from [f"{name} is not a regular file" for name in odd]
 
 
 def _keep_broken(
@@ -172,19 +170,24 @@ def _keep_broken(
     good = [checkpoint for checkpoint in checkpoints if checkpoint.name in newest]
     place = {checkpoint.name: at for at, checkpoint in enumerate(checkpoints)}
     for checkpoint in checkpoints:
+        if checkpoint.status is not Status.BROKEN:
+            continue
         older = bool(good) and all(
             place[checkpoint.name] < place[one.name]
             and (checkpoint.step is None or one.step is None or checkpoint.step < one.step)
             for one in good
         )
-        if checkpoint.status is Status.BROKEN and not older:
+        if not older:
             kept[checkpoint.name].append("broken, but no complete one is newer")
 
 
-def _against(checkpoint: Checkpoint) -> str:
+_NO_RULE = ("no rule keeps it",)
+
+
+def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
     if checkpoint.status is Status.BROKEN:
-        return f"broken ({checkpoint.problem}), and a complete one is newer"
-    return "no rule keeps it"
+        return (f"broken ({checkpoint.problem}), and a complete one is newer",)
+    return _NO_RULE
 
 
 def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:

@@ -174,15 +174,18 @@ def _sort_in(found: _Listing, directory: OpenDirectory, entry: os.DirEntry[str])
         found.bare[entry.name] = entry
         return
     file = _file(directory, entry)
-    if parsed.role in {Role.LEFTOVER, Role.PRIVATE}:
+    role = parsed.role
+    if role is Role.LEFTOVER or role is Role.PRIVATE:
         found.leftovers.append(file)
         return
-    group = found.groups.setdefault(parsed.prefix, _Group())
-    if parsed.role is Role.INDEX:
+    group = found.groups.get(parsed.prefix)
+    if group is None:
+        group = found.groups[parsed.prefix] = _Group()
+    if role is Role.INDEX:
         group.index = file
-    elif parsed.role is Role.META:
+    elif role is Role.META:
         group.meta = file
-    elif parsed.role is Role.SHARD:
+    elif role is Role.SHARD:
         group.shards.append((parsed, file))
     else:
         group.v1_shards.append((parsed, file))
@@ -266,8 +269,10 @@ def _group(
 
 def _v2(directory: OpenDirectory, name: str, group: _Group, index: File) -> Checkpoint:
     """An index with its shards: those of the last save, and any that an older one in other numbers left."""
-    shards = sorted(group.shards, key=lambda shard: (shard[0].shards, shard[0].shard))
-    files = tuple(file for _, file in shards)
+    shards = group.shards
+    if len(shards) > 1:
+        shards.sort(key=lambda shard: (shard[0].shards, shard[0].shard))
+    files = tuple([file for _, file in shards])
     problem = None
     for file in (index, *files):
         if file.kind is FileKind.OTHER:

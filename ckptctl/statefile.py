@@ -141,6 +141,8 @@ class _Locator:
         prefix = naming.listed_prefix(path)
         if "\0" in prefix:
             return StateEntry(path, "", foreign=True, timestamp=timestamp)
+        if "/" not in prefix and prefix not in {"", ".", ".."}:
+            return StateEntry(path, prefix, timestamp=timestamp)  # as nearly all are
         parent, base = posixpath.split(posixpath.normpath(prefix) if prefix else "")
         if base and base != ".." and self._is_here(parent):
             return StateEntry(path, base, timestamp=timestamp)
