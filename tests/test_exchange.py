@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
+import json
 import os
 import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,8 +22,6 @@ from ckptctl.exchange import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from multiprocessing.sharedctypes import Synchronized
-    from pathlib import Path
 
 NAME = "checkpoint"
 VICTIM = b"victim\n"
@@ -242,35 +243,18 @@ def test_many_words_in_one_replacement(tmp_path: Path, directory: int) -> None:
     assert not private(tmp_path)
 
 
-def _write_counting(path: str, said: Synchronized[int], stop: Synchronized[int]) -> None:
-    """A writer at full speed, which counts its words."""
-    os.chdir(path)
-    number = 0
-    while not stop.value:
-        number += 1
-        with open("own", "wb") as file:
-            file.write(b"word %d\n" % number + VICTIM)
-        os.rename("own", NAME)
-        said.value = number
-
-
-def test_race_against_a_writer_at_full_speed(tmp_path: Path, directory: int, long: bool) -> None:  # noqa: FBT001 - a fixture
+def test_race_against_a_writer_at_full_speed(tmp_path: Path, long: bool) -> None:  # noqa: FBT001 - a fixture
     """Beside a process that renames over the state as fast as it can, no word is ever lost."""
-    context = multiprocessing.get_context("fork")
-    said, stop = context.Value("q", 0), context.Value("i", 0)
-    writer = context.Process(target=_write_counting, args=(str(tmp_path), said, stop))
-    writer.start()
-    try:
-        for _ in range(10_000 if long else 50):
-            before = said.value
-            replace(directory)
-            with contextlib.closing(Snapshot.take(directory, NAME)) as now:
-                # At least what had been said before we began is there, or something newer.
-                assert int(now.text.split()[1]) >= before
-    finally:
-        stop.value = 1
-        writer.join()
-    replace(directory)
-    assert (tmp_path / NAME).read_bytes().startswith(b"word %d\n" % said.value)
-    assert said.value > 100
-    assert not private(tmp_path)
+    soak = Path(__file__).parent / "bench" / "exchange_soak.py"
+    rounds = "10000" if long else "50"
+    done = subprocess.run(
+        [sys.executable, str(soak), "--rounds", rounds, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    counted = json.loads(done.stdout)
+    assert (counted["lost"], counted["left"]) == (0, 0)
+    assert counted["words"] > 100
+    assert not os.listdir(tmp_path)

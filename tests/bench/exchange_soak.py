@@ -4,7 +4,8 @@
 
 An update is lost if the state does not hold the writer's last word, or a newer one, once a replacement that
 began after that word is done. `--how rename` is the plain read, edit, rename, to show that the race is real.
-The directories are temporary ones below each DIR: name one on each file system that matters.
+The directories are temporary ones below each DIR: name one on each file system that matters. Exit code 1 if
+anything was lost, or left over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckptctl import exchange, posix
 from ckptctl.exchange import Snapshot
@@ -58,7 +59,7 @@ def _by_rename(directory: int) -> None:
     os.rename("edited", NAME, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def soak(below: str, rounds: int, how: str) -> dict[str, object]:
+def soak(below: str, rounds: int, how: str) -> dict[str, Any]:
     """One race in a temporary directory.
 
     Args:
@@ -113,7 +114,7 @@ def main() -> None:
     lost = 0
     for below in args.below:
         result = soak(below, args.rounds, args.how)
-        lost += int(str(result["lost"]))
+        lost += result["lost"] + result["left"]
         sys.stdout.write(json.dumps(result) + "\n")
     sys.exit(1 if lost and args.how == "exchange" else 0)
 
