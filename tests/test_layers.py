@@ -30,6 +30,7 @@ FLOOR = {
     "opened": 3,
     "scan": 4,
     "verify": 4,
+    "render_verify": 5,
     "prune": 5,
     "watch": 6,
     "__init__": 7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
+
+_MAX_WORKERS = 64
+"""More threads than this wait for each other."""
 
 
 class Duration(click.ParamType[float]):
@@ -58,6 +62,15 @@ table_format = click.option(
     show_default=True,
     metavar="NAME",
     help="The table's format, by tabulate's name for it: github, tsv, html ...",
+)
+workers = click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(1, _MAX_WORKERS),
+    default=lambda: min(len(os.sched_getaffinity(0)), _MAX_WORKERS),
+    show_default="one a core",
+    metavar="N",
+    help="How many threads read.",
 )
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and touch nothing.")
 

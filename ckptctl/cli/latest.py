@@ -1,0 +1,102 @@
+"""`ckptctl latest`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ckptctl import posix, render
+from ckptctl.cli import options
+from ckptctl.cli.exits import Exit, complain
+from ckptctl.cli.progress import Progress, interruptible
+from ckptctl.model import StateStatus
+from ckptctl.scan import scan
+from ckptctl.verify import open_scanned, verify
+
+if TYPE_CHECKING:
+    from ckptctl.model import Checkpoint, Directory
+
+
+@click.command(name="latest")
+@click.argument("path", metavar="[DIR]", default=".", type=click.Path(readable=False))
+@click.option("--verified", is_flag=True, help="Go back to the newest that passes `ckptctl verify`.")
+@options.workers
+@options.latest_filename
+@options.as_json
+def command(*, path: str, verified: bool, workers: int, latest_filename: str, as_json: bool) -> None:
+    """Prints the path to restore from: the latest of DIR (default: the current one), as its state file has it.
+
+    Where the state file is not there, cannot be read, or names what is not there whole, it is the newest
+    complete checkpoint instead. What is passed over, and why, is said on stderr.
+
+    \b
+    Exit codes: 0 fine; 2 usage; 3 there is none; 4 refused, to protect data; 130 interrupted.
+
+    \b
+    Example:  python train.py --restore "$(ckptctl latest --verified runs/a)"
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    directory = scan(path, latest_filename=latest_filename)
+    passed_over: list[dict[str, str]] = []
+
+    def pass_over(name: str, why: str) -> None:
+        passed_over.append({"checkpoint": name, "why": why})
+        complain(f"passed over {name}: {why}")
+
+    _doubt(directory, latest_filename)
+    found = None
+    with interruptible():
+        for one in _candidates(directory):
+            why = _verify(path, one, workers) if verified and one.complete else _incomplete(one)
+            if why is None:
+                found = os.path.join(path, one.name)
+                break
+            pass_over(one.name, why)
+    if as_json:
+        click.echo(json.dumps({"directory": path, "checkpoint": found, "passed_over": passed_over}, indent=2))
+    elif found is not None:
+        # For a program it is the very path; a terminal is spared what a name may hold.
+        click.echo(render.escape(found) if sys.stdout.isatty() else os.fsencode(found))
+    if found is None:
+        complain(f"{path}: no checkpoint to restore from; `ckptctl ls {path}` shows what there is")
+        click.get_current_context().exit(Exit.UNREADABLE)
+
+
+def _candidates(directory: Directory) -> list[Checkpoint]:
+    """What the state names as the latest, then what is on the disk, newest first."""
+    latest = [one for one in directory.checkpoints if one.latest]
+    others = [one for one in reversed(directory.checkpoints) if one.on_disk and not one.latest]
+    return latest + others
+
+
+def _doubt(directory: Directory, latest_filename: str) -> None:
+    """Says why the state file does not decide."""
+    state = directory.state
+    if state.status is StateStatus.ABSENT:
+        complain(f"{directory.path}: no state file {latest_filename}; going by what is there")
+    elif state.latest is None:
+        complain(f"{directory.path}: {state.problem}; going by what is there")
+    elif state.latest.foreign:
+        complain(f"the state file names {state.latest.path}; going by its name in {directory.path}")
+
+
+def _incomplete(one: Checkpoint) -> str | None:
+    if one.complete:
+        return None
+    if not one.on_disk:
+        return "the state file names it as the latest, and it is not there"
+    return f"{one.status.value}: {one.problem}" if one.problem else one.status.value
+
+
+def _verify(path: str, one: Checkpoint, workers: int) -> str | None:
+    """Why a checkpoint does not pass; None if it does."""
+    with posix.open_directory(path) as directory, Progress([one.bytes]) as progress:
+        progress.begin(one.name)
+        verdict = verify(open_scanned(directory, one, follow=True), workers=workers, progress=progress.update)
+    if verdict.ok:
+        return None
+    more = f" (and {len(verdict.findings) - 1:,} more)" if len(verdict.findings) > 1 else ""
+    return f"{verdict.status.value}: {verdict.findings[0].message}{more}"

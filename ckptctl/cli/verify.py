@@ -1,0 +1,186 @@
+"""`ckptctl verify`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from ckptctl import model, naming, posix, render_verify
+from ckptctl.bundle.findings import Finding, FindingKind
+from ckptctl.cli import options
+from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.progress import Progress, interruptible
+from ckptctl.errors import UnreadableError
+from ckptctl.model import Format
+from ckptctl.opened import OpenCheckpoint, find
+from ckptctl.scan import scan_open
+from ckptctl.verify import Level, Verdict, VerdictStatus, open_scanned, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckptctl.model import Checkpoint, Directory
+    from ckptctl.posix import OpenDirectory
+
+_EXITS = {
+    VerdictStatus.OK: Exit.FINE,
+    VerdictStatus.CORRUPT: Exit.FOUND,
+    VerdictStatus.INCOMPLETE: Exit.FOUND,
+    VerdictStatus.MISSING: Exit.UNREADABLE,
+    VerdictStatus.UNREADABLE: Exit.UNREADABLE,
+}
+
+
+@click.command(name="verify")
+@click.argument("paths", metavar="[DIR|CHECKPOINT]...", nargs=-1, type=click.Path(readable=False))
+@click.option("--quick", is_flag=True, help="Look at the index and the lengths of the shards; read no data.")
+@click.option("--finite", is_flag=True, help="Look for NaN and Inf in every floating tensor too.")
+@click.option("-r", "--recursive", is_flag=True, help="Look below each DIR too; links are not followed.")
+@options.workers
+@options.table_format
+@options.as_json
+def command(
+    *,
+    paths: tuple[str, ...],
+    quick: bool,
+    finite: bool,
+    recursive: bool,
+    workers: int,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Verifies checkpoints: those named, and all in each DIR (default: the current one), oldest first.
+
+    Every tensor's checksum is compared, and whatever is wrong is listed: nothing stops at the first finding.
+    A checkpoint is named by its prefix or by any of its files. TensorFlow is not needed, and a trainer may be
+    at work.
+
+    \b
+    Exit codes: 0 all pass; 1 something is wrong with one; 2 usage;
+    3 one is not there, or cannot be read; 130 interrupted.
+
+    \b
+    Example:  ckptctl verify --finite runs/a runs/b/ckpt-7
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    if quick and finite:
+        raise click.UsageError("--quick reads no data, --finite all of it: give one of them")
+    level = Level.INDEX if quick else Level.FINITE if finite else Level.DATA
+    outcome = Outcome()
+    targets = list(_targets(paths or (".",), outcome, recursive=recursive))
+    verdicts = []
+    with interruptible(), Progress([target.bytes for target in targets]) as progress:
+        for target in targets:
+            progress.begin(target.path)
+            verdicts.append(target.verify(level, workers, progress))
+            outcome.add(_EXITS[verdicts[-1].status])
+    if as_json:
+        made = [render_verify.verdict_json(verdict) for verdict in verdicts]
+        click.echo(json.dumps({"checkpoints": made}, indent=2))
+    elif verdicts:
+        _show(verdicts, level, form)
+    outcome.exit()
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A checkpoint that is to be verified.
+
+    Attributes:
+        directory: The path of its directory.
+        name: Its prefix.
+        scanned: It, where it was found in a directory and not named.
+    """
+
+    directory: str
+    name: str
+    scanned: Checkpoint | None = None
+
+    @property
+    def path(self) -> str:
+        """Its path, as TensorFlow takes it."""
+        return os.path.join(self.directory, self.name)
+
+    @property
+    def bytes(self) -> int:
+        """How much there is to read, as far as that is known."""
+        return 0 if self.scanned is None else self.scanned.bytes
+
+    def verify(self, level: Level, workers: int, progress: Progress) -> Verdict:
+        """Opens and verifies it."""
+        try:
+            with posix.open_directory(self.directory) as directory:
+                if self.scanned is not None:
+                    checkpoint = open_scanned(directory, self.scanned, follow=True)
+                else:
+                    checkpoint = _find(directory, self.name)
+                return verify(checkpoint, level, workers=workers, progress=progress.update)
+        except UnreadableError as error:
+            barred = os.path.isdir(self.directory) and not os.access(self.directory, os.R_OK | os.X_OK)
+            status = VerdictStatus.UNREADABLE if barred else VerdictStatus.MISSING
+            kind = FindingKind.UNREADABLE if barred else FindingKind.INDEX
+            return Verdict(self.path, status, level, findings=(Finding(kind, str(error)),))
+
+
+def _find(directory: OpenDirectory, name: str) -> OpenCheckpoint:
+    """Finds a checkpoint that was named, or the V1 files of that name, damaged as they may be."""
+    try:
+        return find(directory, name, follow=True)
+    except UnreadableError:
+        entries = os.listdir(directory.fd)
+        data = [name] if name in entries else sorted(entry for entry in entries if _is_v1_shard(entry, name))
+        if not data:
+            raise
+        return OpenCheckpoint(directory, name, Format.V1, tuple(data), follow=True)
+
+
+def _is_v1_shard(entry: str, name: str) -> bool:
+    parsed = naming.parse(entry)
+    return parsed is not None and parsed.role is naming.Role.V1_SHARD and parsed.prefix == name
+
+
+def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> Iterator[_Target]:
+    for path in paths:
+        # A checkpoint may be called as a directory is; a slash behind the name says which is meant.
+        if not os.path.isdir(path) or os.path.lexists(f"{path}.index"):
+            directory, name = os.path.split(naming.prefix_of(path))
+            yield _Target(directory or ".", name)
+            continue
+        empty = True
+        for found in _directories(path, outcome, recursive=recursive):
+            for one in found.checkpoints:
+                empty = False
+                yield _Target(found.path, one.name, one)
+        if empty:
+            complain(f"{path}: no checkpoints here; `ckptctl ls -r {path}` looks below too")
+            outcome.add(Exit.UNREADABLE)
+
+
+def _directories(path: str, outcome: Outcome, *, recursive: bool) -> Iterator[Directory]:
+    """Scans without reading a state file: what is on the disk is verified, whatever a state says."""
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        with outcome.directory():
+            with posix.open_directory(here) as directory:
+                found = scan_open(directory, model.ABSENT)
+            yield found
+            if recursive:
+                waiting.extend(
+                    os.path.join(here, name) for name in sorted(found.subdirectories, reverse=True)
+                )
+
+
+def _show(verdicts: list[Verdict], level: Level, form: str) -> None:
+    click.echo(render_verify.verdicts(verdicts, form))
+    if click.get_current_context().get_parameter_source("form") is click.core.ParameterSource.DEFAULT:
+        for line in render_verify.findings(verdicts):
+            click.echo(line)
+        click.echo(("\n" if any(one.findings for one in verdicts) else "") + render_verify.summary(verdicts))
+    if any(one.level is not level for one in verdicts):
+        complain("the numbers in a V1 checkpoint are not looked at, only their checksums")
+    if not all(one.ok for one in verdicts):
+        complain("`ckptctl latest --verified DIR` finds the newest that passes")
