@@ -1,4 +1,4 @@
-"""What the standard library lacks of POSIX and Linux: directories held open, locks, conditional renames.
+"""What the standard library lacks of POSIX: directories and signals held, locks, conditional renames.
 
 Everything that is read, renamed or deleted is named relative to a directory's own descriptor, so that a path
 which is made to lead elsewhere in the meantime leads nobody astray. No link is followed.
@@ -12,21 +12,28 @@ import errno
 import fcntl
 import functools
 import os
+import signal
 import socket
 import stat
 import struct
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckptctl.errors import LockedError, RefusedError, UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """How a file of a directory is opened for reading: no link is followed, no FIFO waited for."""
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to end: Ctrl-C, `kill`, a terminal that is closed."""
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -53,19 +60,82 @@ def open_directory(path: str) -> Iterator[OpenDirectory]:
         UnreadableError: It is not there, is not a directory, or may not be read.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise UnreadableError(f"{path}: no such directory") from None
-    except NotADirectoryError:
-        raise UnreadableError(
-            f"{path} is not a directory: name the one that the trainer writes its checkpoints to"
-        ) from None
+        fd = os.open(path, _DIRECTORY_FLAGS)
     except (OSError, ValueError) as error:
-        raise UnreadableError(f"{path} cannot be read: {reason(error)}") from error
+        raise _not_opened(path, error) from error
     try:
         yield OpenDirectory(path, fd)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def open_below(root: OpenDirectory, names: Iterable[str]) -> Iterator[OpenDirectory]:
+    """Holds a directory open that lies below another, whatever is put in its path in the meantime.
+
+    Each directory is opened in the one above it, and no link is followed: what is opened lay below the root
+    at that moment.
+
+    Args:
+        root: Where the walk begins.
+        names: The names to follow one after the other; none of them may be `..` or hold a slash.
+
+    Raises:
+        UnreadableError: There is no such directory, one of the names is a link, or one may not be read.
+    """
+    path, fd = root.path, os.dup(root.fd)
+    try:
+        for name in names:
+            path, above = os.path.join(path, name), fd
+            try:
+                fd = os.open(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=above)
+            except (OSError, ValueError) as error:
+                raise _not_opened(path, error) from error
+            os.close(above)
+        yield OpenDirectory(path, fd)
+    finally:
+        os.close(fd)
+
+
+def _not_opened(path: str, error: Exception) -> UnreadableError:
+    if isinstance(error, FileNotFoundError) and path:
+        return UnreadableError(f"{path}: no such directory")
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        here = path or "an empty path"
+        return UnreadableError(
+            f"{here} is not a directory: name the one that the trainer writes its checkpoints to"
+        )
+    return UnreadableError(f"{path} cannot be read: {reason(error)}")
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[list[int]]:
+    """Holds back the signals that ask the process to end until the context does, and delivers them then.
+
+    Only the main thread is ever interrupted by Python's handlers; in another there is nothing to hold.
+
+    Yields:
+        The signals that have come so far.
+    """
+    arrived: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        arrived.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+    try:
+        with contextlib.ExitStack() as handlers:
+            for number in ENDING:
+                before = signal.getsignal(number)
+                if before is not None:  # else it is a handler of C, which Python cannot put back
+                    handlers.callback(signal.signal, number, before)
+                    signal.signal(number, note)
+            yield arrived
+    finally:
+        for one in dict.fromkeys(arrived):
+            signal.raise_signal(one)
 
 
 @contextlib.contextmanager

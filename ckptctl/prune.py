@@ -11,6 +11,8 @@
 A crash at any point leaves leftovers at worst: never a state that names a victim as the latest, never a
 checkpoint with an index and without its data. An entry in the state whose files are gone is harmless to
 TensorFlow, so where the state file cannot be replaced safely it is left alone, and the victims go even so.
+
+Ctrl-C and the like are held back while the state file or a victim is in hand, so nothing is left half done.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from ckptctl import exchange, posix, removal, statefile
 from ckptctl.errors import CkptctlError, RefusedError
-from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
+from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, StateStatus, Status
 from ckptctl.naming import STATE_FILE
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections, plan
 from ckptctl.scan import scan_open
@@ -59,7 +61,7 @@ def prune(
         latest_filename: The state file's name.
         dry_run: Plan only, touch nothing.
         announce: Is shown the plan before anything is done.
-        stop: Asked before each deletion whether to leave the rest.
+        stop: Asked before each change whether to leave the rest.
 
     Returns:
         What was done. What could not be deleted is in `Report.failed`; the rest went on.
@@ -68,20 +70,43 @@ def prune(
         UnreadableError: The directory is not there or cannot be read.
         RefusedError: Going on might cost data, see `ckptctl.plan`; nothing was deleted.
         LockedError: Another ckptctl is at work there.
+        KeyboardInterrupt: Ctrl-C, where that raises it; the deletion in hand was finished first.
     """
     with posix.open_directory(os.fspath(path)) as directory:
-        work = _Work(directory, policy, protections, latest_filename, stop)
-        if dry_run:
-            state, snapshot = statefile.read(directory, latest_filename)
-            if snapshot is not None:
-                snapshot.close()
-            made = work.plan(state)
-            announce(made)
-            return Report(made, dry_run=True)
-        with posix.lock(directory) as unlocked:
-            if unlocked is not None:
-                work.notes.append(unlocked)
-            return work.run(announce)
+        return prune_open(
+            directory,
+            policy,
+            protections,
+            latest_filename=latest_filename,
+            dry_run=dry_run,
+            announce=announce,
+            stop=stop,
+        )
+
+
+def prune_open(
+    directory: OpenDirectory,
+    policy: Policy,
+    protections: Protections = DEFAULT_PROTECTIONS,
+    *,
+    latest_filename: str = STATE_FILE,
+    dry_run: bool = False,
+    announce: Callable[[Plan], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Does what `prune` does in a directory that is held open; see there."""
+    work = _Work(directory, policy, protections, latest_filename, stop)
+    if dry_run:
+        state, snapshot = statefile.read(directory, latest_filename)
+        if snapshot is not None:
+            snapshot.close()
+        made = work.plan(state)
+        announce(made)
+        return Report(made, dry_run=True)
+    with posix.lock(directory) as unlocked:
+        if unlocked is not None:
+            work.notes.append(unlocked)
+        return work.run(announce)
 
 
 @dataclass(slots=True)
@@ -103,6 +128,7 @@ class _Work:
 
     def plan(self, state: State) -> Plan:
         self.state = state
+        self._refuse_misspelt_state()
         scanned = scan_open(self.directory, state)
         self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
         return plan(scanned, self.policy, self.protections)
@@ -110,16 +136,28 @@ class _Work:
     def run(self, announce: Callable[[Plan], None]) -> Report:
         with contextlib.ExitStack() as held:
             held.callback(self._let_go)
-            self._recover()
+            with posix.signals_held():
+                self._recover()
             state, self.current = statefile.read(self.directory, self.latest_filename)
             made = self.plan(state)
             announce(made)
             self.victims = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
-            recorded = self._record()
+            recorded = self.stop() or self._record()
             report = self._delete(made)
             if not recorded and self._record():
                 self.notes.append("the disk was full: the state file was written after the deletions")
             return replace(report, notes=tuple(self.notes))
+
+    def _refuse_misspelt_state(self) -> None:
+        """Only the absence of the file that was asked for, beside one of the usual name, is refused."""
+        if self.state.status is not StateStatus.ABSENT or self.latest_filename == STATE_FILE:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(STATE_FILE, dir_fd=self.directory.fd, follow_symlinks=False)
+            raise RefusedError(
+                f"{self.directory.path}: no state file {self.latest_filename}, but one called "
+                f"{STATE_FILE}. If that is the trainer's, leave --latest-filename out; or name the one"
+            )
 
     def _recover(self) -> None:
         try:
@@ -166,8 +204,9 @@ class _Work:
             spoke = words is not base
             return words.text if spoke else text
 
-        self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
-        base.close()
+        with posix.signals_held():
+            self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+            base.close()
         if spoke:
             self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
         return not spoke
@@ -188,9 +227,10 @@ class _Work:
                 failed.append(Failure(name, "its name is too long to be deleted safely"))
                 continue
             try:
-                for file in decision.checkpoint.files:
-                    freed += removal.remove(self.directory.fd, file)
-                deleted.append(name)
+                with posix.signals_held():
+                    for file in decision.checkpoint.files:
+                        freed += removal.remove(self.directory.fd, file)
+                    deleted.append(name)
             except removal.WrittenAgainError:
                 del self.victims[name]
             except OSError as error:

@@ -25,7 +25,7 @@ from watchdog.observers.polling import PollingObserver
 from ckptctl import naming, posix, tensorflow
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, UnreadableError
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
-from ckptctl.prune import prune
+from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
     import socket
@@ -148,9 +148,12 @@ class Watcher:
         """Watches until `stop`.
 
         Raises:
+            UnreadableError: One of the paths leads to something that is not a directory, or may not be read.
             LockedError: Another watcher has one of the directories.
             TensorFlowError: TensorFlow cannot be loaded.
         """
+        for root in self._roots:
+            _expect_directory(root.path)
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # the rescan mends what it complains of
         tensorflow.preload()
         self._observer.start()
@@ -217,24 +220,29 @@ class Watcher:
     # One directory
 
     def _prune(self, path: str) -> None:
-        root = next((root for root in self._roots if root.path == path), None)
-        if not (self._is_below_a_root(path) if root is None else self._is_there(root)):
+        root, names = self._place(path)
+        if not names and not self._is_there(root):
             return
         try:
-            report = prune(
-                path,
-                self._policy,
-                self._protections,
-                latest_filename=self._latest_filename,
-                dry_run=self._dry_run,
-                stop=lambda: self._stopping,
-            )
+            # A link may have taken the place of a directory since it was marked; none is followed on the way.
+            with (
+                posix.open_directory(root.path) as top,
+                posix.open_below(top, names) as directory,
+            ):
+                report = prune_open(
+                    directory,
+                    self._policy,
+                    self._protections,
+                    latest_filename=self._latest_filename,
+                    dry_run=self._dry_run,
+                    stop=lambda: self._stopping,
+                )
         except LockedError:
             at = time.monotonic() + _RETRY_SECONDS
             self._due[path] = _Due(at, at)
             return
         except UnreadableError as error:
-            if root is not None:  # else it was removed since it was marked
+            if not names:  # else it was removed since it was marked
                 self._say_once("failed", path, error=str(error))
             return
         except SavedModelError:
@@ -257,14 +265,13 @@ class Watcher:
         self._aim(root)
         return bool(root.there)
 
-    def _is_below_a_root(self, path: str) -> bool:
-        """Whether a path still leads into a root: a link may have taken the place of a directory since."""
-        return any(
-            os.path.realpath(path)
-            == os.path.normpath(os.path.join(os.path.realpath(root.path), os.path.relpath(path, root.path)))
-            for root in self._roots
-            if path.startswith(os.path.join(root.path, ""))
-        )
+    def _place(self, path: str) -> tuple[_Root, list[str]]:
+        """The root that a marked path was made from, and the names that lead from there to it."""
+        for root in self._roots:
+            if path == root.path:
+                return root, []
+        root = next(root for root in self._roots if path.startswith(os.path.join(root.path, "")))
+        return root, path.removeprefix(os.path.join(root.path, "")).split("/")
 
     def _say(self, event: str, path: str, **details: Any) -> None:
         self._report(Event(time.time(), event, path, details))
@@ -358,6 +365,19 @@ class Watcher:
             if event.is_directory:
                 self._marks.put(_run_directory(root.path, inside))
             self._marks.put(_run_directory(root.path, os.path.dirname(inside)))
+
+
+def _expect_directory(path: str) -> None:
+    """Raises UnreadableError for what no waiting will make a directory; one that is not there is no error."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        if path:
+            return
+    except (OSError, ValueError):
+        pass  # told in the same words as ever, right below
+    with posix.open_directory(path):
+        pass
 
 
 def _run_directory(root: str, inside: str) -> str:

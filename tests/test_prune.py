@@ -174,10 +174,18 @@ def test_locked_directory_is_left_alone(tmp_path: Path) -> None:
 def test_stop_ends_after_the_deletion_in_hand(tmp_path: Path) -> None:
     """Asked to stop, it leaves the rest, and the report says what was done."""
     fabricate.run(tmp_path, 6, listed=0)
-    answers = iter([False, True])
-    report = prune(tmp_path, THREE, stop=lambda: next(answers))
+    report = prune(tmp_path, THREE, stop=lambda: "ckpt-1" not in fabricate.names(tmp_path))
     assert report.deleted == ("ckpt-1",)
+    assert report.notes == ("stopped before everything was deleted",)
     assert fabricate.names(tmp_path) == {"ckpt-2", "ckpt-3", *NEWEST}
+
+
+def test_stopped_at_once_it_changes_nothing(tmp_path: Path) -> None:
+    """Asked to stop before it has begun, it leaves the state file as it is too."""
+    fabricate.run(tmp_path, 6)
+    before = fabricate.contents(tmp_path)
+    assert prune(tmp_path, THREE, stop=lambda: True).deleted == ()
+    assert fabricate.contents(tmp_path) == before
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may set the immutable flag, or the lack of it")
@@ -274,6 +282,42 @@ def test_kill_at_any_moment_leaves_leftovers_at_worst(tmp_path: Path) -> None:
         prune(run, THREE)
         assert fabricate.names(run) == NEWEST
         assert not private(run)
+
+
+@pytest.mark.parametrize("number", posix.ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("save", [None, 7, 2], ids=["alone", "a new save", "a victim saved again"])
+def test_signal_at_any_moment_leaves_nothing_in_hand(
+    tmp_path: Path, number: signal.Signals, save: int | None
+) -> None:
+    """Wherever it comes, the trainer's last words stand in their place, and nothing of ours is left over."""
+    run = tmp_path / "run"
+
+    def signal_at(moment: int) -> int:
+        sent = False
+
+        def before(call: int) -> None:
+            nonlocal sent
+            if call == moment and not sent:
+                sent = True
+                if save is not None:
+                    trainer_saves(run, save)
+                os.kill(os.getpid(), number)
+
+        def work() -> None:
+            with pytest.raises(KeyboardInterrupt):
+                prune(run, THREE)
+
+        return steps.in_child(work, before)
+
+    for moment in range(calls_of_one_prune(run)):
+        fresh(run)
+        ended = signal_at(moment)
+        assert ended >= 0 if number == signal.SIGINT else ended == -number
+        assert not private(run), moment
+        found = scan(run)
+        assert [one.name for one in found.checkpoints if one.latest] == [f"ckpt-{save or 6}"], moment
+        assert not [one for one in found.checkpoints if one.on_disk and not one.complete], moment
+        assert fabricate.names(run) >= {"ckpt-5", "ckpt-6", f"ckpt-{save or 4}"}, moment
 
 
 def test_python_api(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def soak(below: str, rounds: int, how: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=below) as path, posix.open_directory(path) as directory:
         with open(os.path.join(path, NAME), "wb") as file:
             file.write(b"0\n" + VICTIM)
-        writer = context.Process(target=_write, args=(path, said, stop))
+        writer = context.Process(target=_write, args=(path, said, stop), daemon=True)
         writer.start()
         began = time.perf_counter()
         for _ in range(rounds):
