@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @options.latest_filename
 @options.as_json
 def command(*, path: str, verified: bool, workers: int, latest_filename: str, as_json: bool) -> None:
-    """Prints the path to restore from: the latest of DIR (default: the current one), as its state file has it.
+    """Prints the path to restore from: the latest that the state file of DIR (default: .) names.
 
     Where the state file is not there, cannot be read, or names what is not there whole, it is the newest
     complete checkpoint instead. What is passed over, and why, is said on stderr.
