@@ -10,7 +10,7 @@ import click
 from ckptctl import __version__, tensorflow
 from ckptctl.cli.exits import failed
 
-_COMMANDS = ("demo", "latest", "ls", "prune", "verify", "watch")
+_COMMANDS = ("demo", "diff", "latest", "ls", "prune", "show", "verify", "watch")
 
 
 class _Commands(click.Group):

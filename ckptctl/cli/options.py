@@ -45,6 +45,18 @@ def _file_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 directories = click.argument("directories", metavar="[DIR]...", nargs=-1, type=click.Path(readable=False))
 
+
+def checkpoint(name: str) -> Callable[[_F], _F]:
+    """An argument of that name: a checkpoint's prefix, or the path of any of its files."""
+    return click.argument(name, metavar=name.upper(), type=click.Path(readable=False))
+
+
+def is_default(name: str) -> bool:
+    """Whether the user said nothing of an option of the command that runs."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.DEFAULT
+
+
 latest_filename = click.option(
     "--latest-filename",
     metavar="NAME",

@@ -1,0 +1,177 @@
+"""Two checkpoints beside each other, by what their indexes say: names, dtypes, shapes, checksums.
+
+No tensor's data are read. Values are taken for the same if the stored CRC32C of every part agrees, and its
+size.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckptctl.bundle.dtypes import DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ckptctl.bundle.entries import TensorEntry
+    from ckptctl.listing import Listing, Tensor
+
+
+class Kind(enum.Enum):
+    """What can be said of a tensor in two checkpoints."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    DTYPE = "dtype"
+    """Another dtype, and perhaps another shape too."""
+    SHAPE = "shape"
+    VALUES = "values"
+    UNKNOWN = "unknown"
+    """Dtype and shape are the same; of the values the two indexes do not tell."""
+    SAME = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A tensor in two checkpoints.
+
+    Attributes:
+        kind: What became of it.
+        name: Its key, in full.
+        a: As the first has it; None if it does not.
+        b: As the second has it; None if it does not.
+    """
+
+    kind: Kind
+    name: str
+    a: Tensor | None
+    b: Tensor | None
+
+    @property
+    def parameters(self) -> int:
+        """How many it has: in the second checkpoint, if it is there."""
+        tensor = self.b or self.a
+        return 0 if tensor is None else tensor.parameters
+
+
+@dataclass(slots=True)
+class Share:
+    """How much of something differs; what is unknown counts as not different.
+
+    Attributes:
+        tensors: How many there are, in either checkpoint.
+        changed_tensors: How many of them were added, removed or changed.
+        parameters: How many the tensors have.
+        changed_parameters: How many of them are in the tensors that differ.
+    """
+
+    tensors: int = 0
+    changed_tensors: int = 0
+    parameters: int = 0
+    changed_parameters: int = 0
+
+    def add(self, one: Comparison) -> None:
+        """Takes in a tensor."""
+        self.tensors += 1
+        self.parameters += one.parameters
+        if one.kind not in {Kind.SAME, Kind.UNKNOWN}:
+            self.changed_tensors += 1
+            self.changed_parameters += one.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What came of comparing two checkpoints.
+
+    Attributes:
+        a: The path of the first.
+        b: The path of the second.
+        comparisons: One for each tensor of either, in the order of the names.
+        layers: The layer of each tensor; see `layer_of`.
+    """
+
+    a: str
+    b: str
+    comparisons: tuple[Comparison, ...]
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, *kinds: Kind) -> list[Comparison]:
+        """The tensors of which one of these holds."""
+        return [one for one in self.comparisons if one.kind in kinds]
+
+    @property
+    def same(self) -> bool:
+        """Whether the two hold the same, as far as can be told: what is unknown is not the same."""
+        return all(one.kind is Kind.SAME for one in self.comparisons)
+
+    def total(self) -> Share:
+        """How much differs in all."""
+        share = Share()
+        for one in self.comparisons:
+            share.add(one)
+        return share
+
+    def by_layer(self) -> dict[str, Share]:
+        """How much of each layer differs, in the order of the layers' names."""
+        shares: dict[str, Share] = {}
+        for one in self.comparisons:
+            shares.setdefault(self.layers.get(one.name) or layer_of(one.name), Share()).add(one)
+        return dict(sorted(shares.items()))
+
+
+def compare(a: Listing, b: Listing) -> Diff:
+    """Compares two checkpoints."""
+    return Diff(a.path, b.path, tuple(_comparisons(a, b)))
+
+
+def layer_of(name: str) -> str:
+    """The layer that a tensor belongs to: the path of the object that holds its variable.
+
+    model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE    model/layer_with_weights-0
+    model/layer_with_weights-0/kernel/.OPTIMIZER_SLOT/optimizer/m/… model/layer_with_weights-0 (slots)
+    dense/kernel                                                    dense
+    step/.ATTRIBUTES/VARIABLE_VALUE                                 (empty)
+    """
+    path, _, rest = name.partition("/.")
+    layer = path.rpartition("/")[0]
+    return f"{layer} (slots)".lstrip() if rest.startswith("OPTIMIZER_SLOT/") else layer
+
+
+def _comparisons(a: Listing, b: Listing) -> Iterator[Comparison]:
+    byte_order_differs = (
+        a.index is not None and b.index is not None and a.index.header.big_endian != b.index.header.big_endian
+    )
+    for name in sorted(a.tensors.keys() | b.tensors.keys()):
+        one, other = a.tensors.get(name), b.tensors.get(name)
+        yield Comparison(_kind(one, other, byte_order_differs=byte_order_differs), name, one, other)
+
+
+def _kind(a: Tensor | None, b: Tensor | None, *, byte_order_differs: bool) -> Kind:
+    if a is None:
+        return Kind.ADDED
+    if b is None:
+        return Kind.REMOVED
+    if a.dtype != b.dtype:
+        return Kind.DTYPE
+    if a.shape != b.shape:
+        return Kind.SHAPE
+    if byte_order_differs and _width(b) != 1:
+        return Kind.UNKNOWN
+    return _kind_of_parts(a.parts, b.parts)
+
+
+def _kind_of_parts(a: Sequence[TensorEntry], b: Sequence[TensorEntry]) -> Kind:
+    """What the checksums say; in V1 there are none, and those of other slices do not compare."""
+    ours = {part.slice: (part.size, part.crc32c) for part in a}
+    others = {part.slice: (part.size, part.crc32c) for part in b}
+    if not ours or ours.keys() != others.keys():
+        return Kind.UNKNOWN
+    return Kind.SAME if ours == others else Kind.VALUES
+
+
+def _width(tensor: Tensor) -> int | None:
+    """How many bytes an element has in the byte order of the machine; None for strings and the like."""
+    dtype = None if tensor.entry is None else DTYPES.get(tensor.entry.dtype)
+    return None if dtype is None else dtype.size

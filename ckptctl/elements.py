@@ -1,0 +1,130 @@
+"""What is read from the shards of a listed checkpoint: its object graph, and the elements of its tensors.
+
+What goes wrong is told with the checkpoint's name and with what to do next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ckptctl import posix
+from ckptctl.bundle.graph import ObjectGraph, read_object_graph
+from ckptctl.bundle.slices import WHOLE, check_cover
+from ckptctl.bundle.values import iter_values, read_tensor
+from ckptctl.errors import BundleError, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    import numpy as np
+
+    from ckptctl.bundle.entries import TensorEntry
+    from ckptctl.bundle.index import Index
+    from ckptctl.listing import Listing, Tensor
+
+
+def read_graph(listing: Listing) -> ObjectGraph | None:
+    """Reads the object graph; None for a checkpoint that has none. See `ckptctl.bundle.graph`.
+
+    Raises:
+        UnreadableError: It cannot be read.
+        BundleError: It is damaged.
+    """
+    if listing.index is None:
+        return None
+    with _told(listing):
+        return read_object_graph(listing.index, listing.checkpoint.shard)
+
+
+def read_elements(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Reads a tensor whole. See `ckptctl.bundle.values.read_tensor`.
+
+    Raises:
+        UnreadableError: It cannot be read, or does not fit into memory; or the checkpoint is V1.
+        BundleError: It is damaged.
+    """
+    index, entry = _where(listing, tensor)
+    with _told(listing):
+        return read_tensor(index, entry, listing.checkpoint.shard)
+
+
+def stream_elements(listing: Listing, tensor: Tensor) -> Generator[np.ndarray[Any, Any], None, None]:
+    """Yields the elements of a tensor of numbers piece by piece. See `ckptctl.bundle.values.iter_values`.
+
+    The slices of a partitioned tensor follow each other in the order of where they begin; if `in_rows` holds,
+    that is the row-major order of the elements.
+
+    Raises:
+        UnreadableError: It cannot be read; or the checkpoint is V1.
+        BundleError: It is damaged.
+    """
+    index, entry = _where(listing, tensor)
+    with _told(listing):
+        if entry.slices:
+            try:
+                _check_parts(entry, tensor.parts)
+            except BundleError as error:
+                raise BundleError(f"{index.name}: tensor {tensor.name!r}: {error}") from error
+            slices = sorted(entry.slices, key=lambda part: part.ranges(entry.shape))
+            entry = replace(entry, slices=tuple(slices))
+        yield from iter_values(index, entry, listing.checkpoint.shard)
+
+
+def in_rows(entry: TensorEntry) -> bool:
+    """Whether a tensor is stored whole, or in slices of whole rows."""
+    return all(
+        extent in {(0, WHOLE), (0, size)}
+        for part in entry.slices
+        for extent, size in zip(part.extents[1:], entry.shape[1:], strict=False)
+    )
+
+
+def check_decodable(listing: Listing) -> None:
+    """Makes sure that a checkpoint is in a format whose elements can be read here.
+
+    Raises:
+        UnreadableError: It is a V1 checkpoint.
+    """
+    if listing.index is None:
+        raise _undecoded(listing)
+
+
+def _where(listing: Listing, tensor: Tensor) -> tuple[Index, TensorEntry]:
+    if listing.index is None or tensor.entry is None:
+        raise _undecoded(listing)
+    return listing.index, tensor.entry
+
+
+def _undecoded(listing: Listing) -> UnreadableError:
+    return UnreadableError(
+        f"{listing.path}: the values of a V1 checkpoint are not decoded here, its names, dtypes and shapes are: "
+        f"`ckptctl show {listing.path}`; `tf.train.load_checkpoint` reads the values"
+    )
+
+
+def _check_parts(entry: TensorEntry, parts: tuple[TensorEntry, ...]) -> None:
+    """Makes sure that the slices of a partitioned tensor are it, each element once."""
+    check_cover(entry.shape, entry.slices)
+    for part, stored in zip(entry.slices, parts, strict=True):
+        shape = tuple(end - begin for begin, end in part.ranges(entry.shape))
+        if (stored.dtype, stored.shape) != (entry.dtype, shape):
+            raise BundleError(f"slice {part} is stored with another dtype or shape")
+
+
+@contextlib.contextmanager
+def _told(listing: Listing) -> Iterator[None]:
+    """Says what to do next where reading fails."""
+    try:
+        yield
+    except BundleError as error:
+        raise BundleError(f"{error}; see `ckptctl verify {listing.path}`") from error
+    except OSError as error:
+        raise UnreadableError(
+            f"{error.filename or listing.path}: {posix.reason(error)}; see `ckptctl verify {listing.path}`"
+        ) from error
+    except MemoryError as error:
+        raise UnreadableError(
+            f"{listing.path}: there is not enough memory; `ckptctl show --stats` reads piece by piece"
+        ) from error

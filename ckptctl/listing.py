@@ -1,0 +1,184 @@
+"""What a checkpoint says of its tensors, one row each, whatever its format. No tensor's data are read."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from ckptctl.bundle.dtypes import DTYPES, dtype_name
+from ckptctl.bundle.index import Index, read_index
+from ckptctl.bundle.v1 import read_v1
+from ckptctl.errors import UnreadableError
+from ckptctl.model import Format
+from ckptctl.opened import OpenCheckpoint, open_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ckptctl.bundle.entries import TensorEntry
+
+VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""How the keys of variables end in an object-based checkpoint."""
+
+SLOT_MARK = "/.OPTIMIZER_SLOT/"
+"""What stands in a slot's key between its variable and itself, where the optimizer is of TF1 or Keras 2."""
+
+_NEAREST = 3
+_SEARCHED = 20_000
+_SEARCHED_LENGTH = 200
+
+
+class Tensor(NamedTuple):
+    """A tensor of a checkpoint; a partitioned one is one tensor.
+
+    Attributes:
+        name: Its key, in full.
+        dtype: As `tf.DType.name` has it.
+        shape: Of the whole tensor.
+        parameters: How many elements it has, if they are numbers; else 0.
+        bytes: How many it takes in the shards, all slices together; None in a V1 checkpoint.
+        parts: The entries that hold its bytes: itself, or its slices; none in a V1 checkpoint.
+        entry: Its entry in the index; None in a V1 checkpoint.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    parameters: int
+    bytes: int | None
+    parts: tuple[TensorEntry, ...]
+    entry: TensorEntry | None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """In which shard its first byte is, and where there."""
+        return min(((part.shard_id, part.offset) for part in self.parts), default=(0, 0))
+
+    @property
+    def is_slot(self) -> bool:
+        """Whether its key says that it is an optimizer's slot."""
+        return SLOT_MARK in self.name
+
+
+SORT_KEYS: dict[str, Callable[[Tensor], tuple[int, int] | str | int]] = {
+    "name": lambda tensor: tensor.name,
+    "size": lambda tensor: tensor.bytes or 0,
+    "parameters": lambda tensor: tensor.parameters,
+    "offset": lambda tensor: tensor.place,
+    "dtype": lambda tensor: tensor.dtype,
+}
+"""What tensors can be sorted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A checkpoint whose tensors are known, and whose data can be read while its directory is held open.
+
+    Attributes:
+        checkpoint: It.
+        tensors: By name, in the order of the names.
+        index: Its index; None in a V1 checkpoint.
+    """
+
+    checkpoint: OpenCheckpoint
+    tensors: dict[str, Tensor]
+    index: Index | None
+
+    @property
+    def path(self) -> str:
+        """The checkpoint's prefix, as TensorFlow takes it."""
+        return self.checkpoint.path
+
+    def matching(self, pattern: str) -> list[Tensor]:
+        """The tensors whose name, in full or without `VALUE_SUFFIX`, fits a pattern of `*`, `?` and `[]`."""
+        return [
+            tensor
+            for name, tensor in self.tensors.items()
+            if fnmatchcase(name, pattern) or fnmatchcase(name.removesuffix(VALUE_SUFFIX), pattern)
+        ]
+
+    def find(self, name: str) -> Tensor:
+        """The tensor of a name, in full or without `VALUE_SUFFIX`.
+
+        Raises:
+            UnreadableError: There is none; the message names the nearest.
+        """
+        found = self.tensors.get(name) or self.tensors.get(name + VALUE_SUFFIX)
+        if found is None:
+            near = " or ".join(_nearest(name, self.tensors))
+            hint = f"did you mean {near}?" if near else f"`ckptctl show {self.path}` lists them"
+            raise UnreadableError(f"{self.path}: no tensor {name}; {hint}")
+        return found
+
+
+@contextlib.contextmanager
+def open_listing(path: str) -> Iterator[Listing]:
+    """Finds the checkpoint that a user means, and lists its tensors.
+
+    Args:
+        path: Its prefix, or the path of any of its files.
+
+    Raises:
+        UnreadableError: There is none, or it cannot be read.
+        BundleError: Its index is damaged.
+    """
+    with open_checkpoint(path) as checkpoint:
+        yield list_tensors(checkpoint)
+
+
+def list_tensors(checkpoint: OpenCheckpoint) -> Listing:
+    """Lists the tensors of a checkpoint.
+
+    Raises:
+        UnreadableError: It cannot be read.
+        BundleError: Its index is damaged, or a V1 file of it.
+    """
+    if checkpoint.format is Format.V1:
+        with checkpoint.open_data() as sources:
+            tensors = [
+                _tensor(one.name, one.dtype, one.shape, None, (), None) for one in read_v1(sources).values()
+            ]
+        return Listing(checkpoint, {tensor.name: tensor for tensor in tensors}, None)
+    with checkpoint.index() as source:
+        index = read_index(source)
+    rows = (
+        _tensor(entry.name, entry.dtype, entry.shape, sum([part.size for part in parts]), parts, entry)
+        for entry, parts in ((entry, index.parts(entry)) for entry in index.tensors())
+    )
+    return Listing(checkpoint, {tensor.name: tensor for tensor in rows}, index)
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Names without `VALUE_SUFFIX`, but for those that would then be called like another."""
+    known = dict.fromkeys(names, "")
+    for name in known:
+        short = name.removesuffix(VALUE_SUFFIX)
+        known[name] = name if short in known else short
+    return known
+
+
+def _tensor(
+    name: str,
+    dtype: int,
+    shape: tuple[int, ...],
+    size: int | None,
+    parts: tuple[TensorEntry, ...],
+    entry: TensorEntry | None,
+) -> Tensor:
+    elements = 0
+    if dtype in DTYPES:
+        elements = 1
+        for extent in shape:
+            elements *= extent
+    return Tensor(name, dtype_name(dtype), shape, elements, size, parts, entry)
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Names that hold what was asked for, or else look like it."""
+    known = [short for short in short_names(names).values() if len(short) <= _SEARCHED_LENGTH]
+    holding = list(islice((short for short in known if name in short), _NEAREST)) if name else []
+    return holding or difflib.get_close_matches(name[:_SEARCHED_LENGTH], known[:_SEARCHED], _NEAREST)
