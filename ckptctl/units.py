@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from ckptctl.errors import PolicyError
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
 _STEP = 1000
 
 
 def parse_duration(text: str) -> float:
-    """Reads a duration such as `30s`, `10m`, `36h`, `7d` or `1h30m`.
+    """Reads a duration such as `30s`, `10m`, `36h`, `7d` or `1h30m`; a bare number is seconds.
 
     Args:
         text: As a user wrote it.
@@ -22,22 +24,27 @@ def parse_duration(text: str) -> float:
         Seconds.
 
     Raises:
-        PolicyError: It is not written like that.
+        PolicyError: It is not written like that, or longer than a number can say.
     """
     words = text.strip().lower()
-    if words == "0":
-        return 0.0
+    if _NUMBER.fullmatch(words):
+        words += "s"
     if not _DURATION.fullmatch(words):
         raise PolicyError(f"{text!r} is not a duration: write 30s, 10m, 36h, 7d, or 1h30m")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(words))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(words))
+    if not math.isfinite(seconds):
+        raise PolicyError(
+            "that duration is longer than any clock can tell: write 30s, 10m, 36h, 7d, or 1h30m"
+        )
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
     """Writes a duration in the largest unit that gives a whole number."""
     for unit in ("w", "d", "h", "m"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds:g}s"
+            return f"{seconds / _SECONDS[unit]:.10g}{unit}"
+    return f"{seconds:.10g}s"
 
 
 def format_bytes(count: int) -> str:

@@ -137,7 +137,8 @@ class Watcher:
         self._due: dict[str, _Due] = {}
         self._said: dict[str, object] = {}
         self._stopping = False
-        self._observer: BaseObserver = PollingObserver() if poll else Observer()
+        self._poll = poll
+        self._observer: BaseObserver
 
     def stop(self) -> None:
         """Ends `run` after the deletion in hand. May be called from a signal handler or another thread."""
@@ -154,6 +155,7 @@ class Watcher:
         """
         for root in self._roots:
             _expect_directory(root.path)
+        self._observer = PollingObserver() if self._poll else Observer()
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # the rescan mends what it complains of
         tensorflow.preload()
         self._observer.start()

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fabricate
 import pytest
+import steps
 from conftest import ckptctl
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from ckptctl import cli as cli_package
+from ckptctl.cli import cli
 
+if TYPE_CHECKING:
     from conftest import Invoke
 
 
@@ -73,6 +79,9 @@ def test_terminal_shows_nothing_of_tensorflow(tmp_path: Path) -> None:
         (("prune", "orbax", "--keep", "3"), 4, "another program's file"),
         (("prune", "export/variables", "--keep", "3"), 4, "SavedModel"),
         (("prune", "nowhere", "run", "orbax", "--keep", "3"), 4, "no such directory"),
+        (("prune", "run", "--keep", "3", "--latest-filename", "chekpoint"), 4, "but one called checkpoint"),
+        (("prune", "run", "-n", "--keep", "3", "--latest-filename", "chekpoint"), 4, "state file chekpoint"),
+        (("prune", "empty", "--keep", "3", "--latest-filename", "chekpoint"), 0, ""),
         (("watch", "run"), 2, "say --keep 3"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -172,25 +181,81 @@ def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
     assert len(json.loads(done.stdout)["directories"][0]["delete"]) == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_prune_that_is_stopped_says_what_it_did(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """Wherever it comes, what was deleted is reported, the rest is there, and the exit code tells of it."""
+    runs = tmp_path / "one", tmp_path / "two"
+    deleted: list[int] = []
+    stopped = True
+    while stopped:
+        for run in runs:
+            shutil.rmtree(run, ignore_errors=True)
+            fabricate.run(run, 6)
+        ended = _prune_signalled(runs, number, len(deleted))
+        said = capfd.readouterr()
+        stopped = not said.err.endswith("exit 0")
+        assert not stopped or (said.err.endswith("exit 130") if number == signal.SIGINT else ended == -number)
+        reports = json.loads(said.out)["directories"]
+        assert stopped or len(reports) == 2
+        assert len(reports) == 2 or f"stopped before it came to {runs[1]}\n" in said.err
+        assert [_gone(run) for run in runs] == [*(one["deleted"] for one in reports), []][:2]
+        whole = [len(one["deleted"]) == 3 for one in reports]
+        assert whole == ["stopped before everything was deleted" not in one["notes"] for one in reports]
+        assert not [name for run in runs for name in os.listdir(run) if name.startswith(".ckptctl-")]
+        deleted.append(sum(len(one["deleted"]) for one in reports))
+    assert deleted == sorted(deleted)
+    assert set(deleted) == set(range(7))
+
+
+def _prune_signalled(runs: tuple[Path, ...], number: signal.Signals, moment: int) -> int:
+    """A prune in a process of its own, which a signal reaches before one of the calls that it makes."""
+    calls = 0
+
+    def before(_: int) -> None:
+        nonlocal calls
+        # What Click does before it calls the command does not count.
+        if any(frame.f_globals["__name__"] == "ckptctl.prune" for frame, _ in traceback.walk_stack(None)):
+            calls += 1
+            if calls == moment + 1:
+                os.kill(os.getpid(), number)
+
+    def work() -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli(["prune", "--keep=3", "--json", *map(str, runs)])
+        sys.stderr.write(f"exit {ended.value.code}")
+
+    return steps.in_child(work, before)
+
+
+def _gone(run: Path) -> list[str]:
+    return sorted({f"ckpt-{step}" for step in range(1, 7)} - fabricate.names(run))
+
+
 def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
     """Without permission to read or to delete there is a message, an exit code, and nothing lost."""
     if os.getuid() != 0:
         pytest.skip("only root can run a command as another user")
-    fabricate.run(tmp_path, 5)
+    run = fabricate.run(tmp_path / "run", 5)
     for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(0o755)
-    before = fabricate.contents(tmp_path)
+    # The checkout may lie where only its owner can read.
+    shutil.copytree(Path(cli_package.__file__).parents[1], tmp_path / "ckptctl")
+    before = fabricate.contents(run)
 
     def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ckptctl", *arguments]
+        command = [sys.executable, *arguments]
         program = f"import os; os.setgid(65534); os.setuid(65534); os.execv({command[0]!r}, {command!r})"
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
 
-    if as_nobody("--version").returncode != 0:
-        pytest.skip("the installation cannot be read by another user here")
-    done = as_nobody("prune", "--keep", "3", str(tmp_path))
+    if as_nobody("-c", "import click, tensorflow").returncode != 0:
+        pytest.skip("Python and what is installed for it cannot be read by another user here")
+    done = as_nobody("-m", "ckptctl", "prune", "--keep", "3", str(run))
     assert done.returncode == 1, done.stderr
     assert "Permission denied" in done.stderr
-    tmp_path.chmod(0o700)
-    assert as_nobody("ls", str(tmp_path)).returncode == 3
-    assert fabricate.contents(tmp_path) == before
+    run.chmod(0o700)
+    assert as_nobody("-m", "ckptctl", "ls", str(run)).returncode == 3
+    assert fabricate.contents(run) == before

@@ -193,7 +193,7 @@ def test_json_lines(tmp_path: Path, watch: Callable[..., Watching], number: sign
     assert [list(event)[:3] for event in events] == [["time", "event", "directory"]] * 4
     assert [event["deleted"] for event in events[1:3]] == [["ckpt-1", "ckpt-2", "ckpt-3"], ["ckpt-4"]]
     assert [(event["kept"], event["notes"]) for event in events[1:3]] == [(3, []), (3, [])]
-    size = 100 + len(fabricate.TABLE)
+    size = 100 + len(fabricate.index())
     assert [event["freed_bytes"] for event in events[1:3]] == [3 * size, size]
     times = [datetime.fromisoformat(event["time"]) for event in events]
     assert times == sorted(times)
@@ -229,6 +229,23 @@ def test_directory_that_is_not_there_yet(tmp_path: Path, watch: Callable[..., Wa
 def has_made_anything(directory: Path) -> bool:
     """Whether anything lies in a directory."""
     return any(directory.iterdir())
+
+
+@pytest.mark.parametrize("path", ["file", "file/run", "link", ""])
+def test_what_is_no_directory_is_not_waited_for(
+    tmp_path: Path, watch: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A path that leads to something else is refused at once, and a directory that was named with it is left."""
+    run = fabricate.run(tmp_path / "run", 6)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    monkeypatch.chdir(tmp_path)
+    watching = watch(run, path)
+    assert watching.end() == 3, watching.story()
+    assert watching.events == []
+    (line,) = watching.log.read_text().splitlines()
+    assert line.startswith(f"ckptctl: {path or 'an empty path'} is not a directory: ")
+    assert len(fabricate.names(run)) == 6
 
 
 def test_directory_that_comes_back(tmp_path: Path, watch: Callable[..., Watching]) -> None:

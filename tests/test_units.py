@@ -20,6 +20,8 @@ from ckptctl.errors import PolicyError
         ("100ms", 0.1),
         ("1.5h", 5400),
         ("0", 0),
+        ("5", 5),
+        (" 0.1 ", 0.1),
         (" 5 M ", 300),
     ],
 )
@@ -28,7 +30,26 @@ def test_duration_is_read(text: str, seconds: float) -> None:
     assert units.parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "5", "-5s", "5 parsecs", "1h-30m", "nan", "infs", "s", "1,5h"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-5s",
+        "-5",
+        "5.",
+        "5 6",
+        "1h30",
+        "5 parsecs",
+        "1h-30m",
+        "nan",
+        "inf",
+        "infs",
+        "1e400",
+        "s",
+        "1,5h",
+        "9" * 400,
+    ],
+)
 def test_other_duration_is_refused(text: str) -> None:
     """What is not a duration is refused, with examples of what is."""
     with pytest.raises(PolicyError, match="write 30s"):
@@ -36,7 +57,18 @@ def test_other_duration_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0s"), (0.1, "0.1s"), (90, "90s"), (120, "2m"), (86400, "1d"), (129600, "36h")]
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.1, "0.1s"),
+        (90, "90s"),
+        (120, "2m"),
+        (86400, "1d"),
+        (129600, "36h"),
+        (1234567, "1234567s"),
+        (1e30 * 86400, "8.64e+34s"),
+        (1e9 * 604800, "1000000000w"),
+    ],
 )
 def test_duration_is_written(seconds: float, text: str) -> None:
     """A duration is written in the largest unit that leaves it whole."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptctl import render
+from ckptctl import posix, render
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.errors import CkptctlError, PolicyError
@@ -43,16 +44,18 @@ def command(
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
     and what is being saved.
 
+    Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
+
     \b
     Exit codes: 0 fine; 1 something could not be deleted; 2 usage;
-    3 not there or unreadable; 4 refused, to protect data.
+    3 not there or unreadable; 4 refused, to protect data;
+    130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     policy, protections = options.policy_of(retention), options.protections_of(retention)
     paths = directories or (".",)
-    _check_protected(paths, protections.protect, latest_filename)
     outcome = Outcome()
     reports: list[Report] = []
 
@@ -62,24 +65,38 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    for path in paths:
-        with outcome.directory():
-            report = prune(
-                path,
-                policy,
-                protections,
-                latest_filename=latest_filename,
-                dry_run=dry_run,
-                announce=announce,
-            )
-            reports.append(report)
-            if not as_json:
-                _show(report)
-            if report.failed:
-                outcome.add(Exit.FOUND)
-    if as_json:
-        click.echo(json.dumps({"directories": [render.report_json(report) for report in reports]}, indent=2))
+    try:
+        _check_protected(paths, protections.protect, latest_filename)
+        with posix.signals_held() as signals:
+            for at, path in enumerate(paths):
+                if signals:
+                    complain(f"stopped before it came to {', '.join(paths[at:])}")
+                    break
+                with outcome.directory():
+                    report = prune(
+                        path,
+                        policy,
+                        protections,
+                        latest_filename=latest_filename,
+                        dry_run=dry_run,
+                        announce=announce,
+                        stop=lambda: bool(signals),
+                    )
+                    reports.append(report)
+                    if not as_json:
+                        _show(report)
+                    if report.failed:
+                        outcome.add(Exit.FOUND)
+            if as_json:
+                found = [render.report_json(report) for report in reports]
+                click.echo(json.dumps({"directories": found}, indent=2))
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(_INTERRUPTED) from None
     outcome.exit()
+
+
+_INTERRUPTED = 128 + signal.SIGINT
+"""What a shell says of a program that Ctrl-C has ended."""
 
 
 def _show(report: Report) -> None:

@@ -26,7 +26,7 @@ from ckptctl.watch import Event, Watcher
     type=options.Duration(),
     default="1s",
     show_default=True,
-    help="How long a directory has to be quiet before it is looked at.",
+    help="How long a directory has to be quiet before it is looked at; 0.1 is 0.1s.",
 )
 @click.option(
     "--rescan",
@@ -55,8 +55,8 @@ def command(
     A DIR need not exist yet, and may go and come back. SIGTERM and SIGINT finish the deletion in hand.
 
     \b
-    Exit codes: 0 stopped by a signal; 2 usage; 3 TensorFlow cannot be loaded;
-    4 another watch has one of the directories.
+    Exit codes: 0 stopped by a signal; 2 usage; 3 a DIR is not a directory or cannot be
+    read, or TensorFlow cannot be loaded; 4 another watch has one of the directories.
 
     \b
     Example:  ckptctl watch --keep 3 -r runs
