@@ -171,8 +171,7 @@ class Watcher:
                 self._work_off()
                 self._wait(next_rescan)
         finally:
-            self._observer.stop()
-            self._observer.join()
+            self._end_observer()
             for root in self._roots:
                 if root.claim is not None:
                     root.claim.close()
@@ -344,14 +343,18 @@ class Watcher:
     def _poll_instead(self, error: OSError) -> None:
         """The limits of inotify are reached: goes on without it."""
         self._say("polling", "", reason=posix.reason(error))
-        self._observer.stop()
-        self._observer.join()
+        self._end_observer()
         self._observer = PollingObserver()
         self._observer.start()
         for root in self._roots:
             root.watch = root.watched = None
         for root in self._roots:
             self._aim(root)
+
+    def _end_observer(self) -> None:
+        with contextlib.suppress(KeyError, OSError):  # of directories whose names were exchanged
+            self._observer.stop()
+        self._observer.join()
 
     def _on_event(self, root: _Root, target: str, event: FileSystemEvent) -> None:
         """Runs in watchdog's thread."""

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import fabricate
 import pytest
+import steps
+
+from ckptctl.policy import Newest, Policy
+from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +239,7 @@ def has_made_anything(directory: Path) -> bool:
 def test_what_is_no_directory_is_not_waited_for(
     tmp_path: Path, watch: Callable[..., Watching], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """A path that leads to something else is refused at once, and a directory that was named with it is left."""
+    """A path that leads to something else is refused at once, and so nothing is done beside it either."""
     run = fabricate.run(tmp_path / "run", 6)
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
@@ -314,6 +318,87 @@ def test_recursive_finds_moved_runs(tmp_path: Path, watch: Callable[..., Watchin
     watching.event("pruned", run)
     assert fabricate.names(run) == ckpts(4, 5, 6)
     watching.stop()
+
+
+@pytest.mark.parametrize("poll", [(), ("--poll",)], ids=["events", "poll"])
+def test_recursive_follows_no_link_that_took_a_run_s_place(
+    tmp_path: Path, watch: Callable[..., Watching], poll: tuple[str, ...]
+) -> None:
+    """A run that is moved away, with a link to another directory in its place: that one loses nothing."""
+    root, outside = tmp_path / "root", fabricate.run(tmp_path / "outside", 6)
+    swapped, other = fabricate.run(root / "swapped", 6), fabricate.run(root / "other", 6)
+    before = fabricate.contents(outside)
+    watching = watch("-r", root, "--rescan=0.1s", *poll)
+    watching.until(lambda: fabricate.names(swapped) == fabricate.names(other) == ckpts(4, 5, 6))
+    swapped.rename(tmp_path / "away")
+    swapped.symlink_to(outside)
+    for step in range(7, 12):  # each of them is noticed at a look at both
+        save(other, step)
+        watching.until(lambda step=step: fabricate.names(other) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+    watching.stop()
+    assert fabricate.contents(outside) == before
+
+
+@pytest.mark.parametrize("swapped", ["group", "group/run"])
+def test_link_in_a_run_s_place_at_any_moment(tmp_path: Path, swapped: str) -> None:
+    """Wherever between our calls a link takes the place of the run or of its parent, it is not followed."""
+
+    def prune_while_it_is_swapped(here: Path, moment: int | None) -> int:
+        run = fabricate.run(here / "root" / "group" / "run", 6)
+        outside = fabricate.run(here / "outside" / "group" / "run", 6)
+        before = fabricate.contents(outside)
+
+        def swap(call: int) -> None:
+            if call == moment:
+                (here / "root" / swapped).rename(here / "away")
+                (here / "root" / swapped).symlink_to(here / "outside" / swapped)
+
+        watcher = Watcher([str(here / "root")], Policy((Newest(3),)), recursive=True)
+        count = steps.in_child(lambda: watcher._prune(str(run)), swap)
+        assert fabricate.contents(outside) == before, moment
+        return count
+
+    count = prune_while_it_is_swapped(tmp_path / "undisturbed", None)
+    assert count > 20
+    assert fabricate.names(tmp_path / "undisturbed" / "root" / "group" / "run") == ckpts(4, 5, 6)
+    for moment in range(count):
+        prune_while_it_is_swapped(tmp_path / str(moment), moment)
+
+
+SWAPPER = """
+import sys
+from ckptctl import posix
+
+with posix.open_directory(sys.argv[1]) as directory:
+    print("swapping", flush=True)
+    while True:
+        posix.exchange(directory.fd, "root/run", "aside")
+"""
+
+
+def test_link_in_a_run_s_place_at_full_speed(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Beside a process that swaps a run and a link as fast as it can, what is outside loses nothing."""
+    run = fabricate.run(tmp_path / "root" / "run", 6)
+    outside = fabricate.run(tmp_path / "outside", 6)
+    (tmp_path / "aside").symlink_to(outside)
+    before = fabricate.contents(outside)
+    with contextlib.ExitStack() as held:
+        directory = os.open(run, os.O_RDONLY)
+        held.callback(os.close, directory)
+        there = tmp_path / "there"  # wherever the run is at the moment
+        there.symlink_to(f"/proc/{os.getpid()}/fd/{directory}")
+        watching = watch("-r", tmp_path / "root", "--rescan=0.1s", settle=0.001)
+        swapper = held.enter_context(
+            subprocess.Popen([sys.executable, "-c", SWAPPER, str(tmp_path)], stdout=subprocess.PIPE)
+        )
+        held.callback(swapper.kill)
+        assert swapper.stdout is not None
+        swapper.stdout.readline()
+        for step in range(7, 27):
+            save(there, step)
+            watching.until(lambda step=step: fabricate.names(there) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+    watching.stop()
+    assert fabricate.contents(outside) == before
 
 
 def test_without_recursive_runs_below_stay(tmp_path: Path, watch: Callable[..., Watching]) -> None:
