@@ -36,3 +36,7 @@ class BundleError(CkptctlError):
 
     The message says which file, which offset, and what was expected there.
     """
+
+
+class UnsupportedError(BundleError):
+    """A checkpoint is larger or newer than what is read here, which says nothing against it."""

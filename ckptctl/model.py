@@ -119,6 +119,10 @@ class Status(enum.Enum):
     """Listed with a path outside the directory, and nothing of that name inside."""
 
 
+NAME = "name"
+"""What a step is from that only the checkpoint's name tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A prefix with its files.
@@ -127,7 +131,9 @@ class Checkpoint:
         name: The prefix, relative to the directory.
         format: V2 or V1.
         status: See `Status`.
-        step: The number behind the name's last dash, if there is one.
+        step: The step at which it was saved, as far as it says.
+        step_from: What says so: a tensor, such as `optimizer/iter`, or `NAME`, the number behind the name's
+            last dash.
         saved: When it was saved: the state's timestamp if it has one, else when its index was written.
         index: `P.index`. V1 has none.
         shards: The data files.
@@ -144,6 +150,7 @@ class Checkpoint:
     format: Format
     status: Status
     step: int | None = None
+    step_from: str | None = None
     saved: float | None = None
     index: File | None = None
     shards: tuple[File, ...] = ()

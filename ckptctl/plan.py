@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckptctl import units
+from ckptctl import naming, units
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
@@ -28,7 +28,7 @@ class Order(enum.Enum):
     TIME = "time"
     """The state's own order and timestamps where listed, else when the index was written."""
     STEP = "step"
-    """The step; a checkpoint without one keeps its place in time."""
+    """The step, among checkpoints whose steps count the same; one without a step keeps its place in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,7 @@ def _refuse(directory: Directory) -> None:
 def _orders(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
     """The readings of "newest first" that are to be heard; one where both say the same."""
     by_time = list(reversed(complete))
-    steps = iter(sorted((c for c in by_time if c.step is not None), key=_step, reverse=True))
-    by_step = [checkpoint if checkpoint.step is None else next(steps) for checkpoint in by_time]
+    by_step = _by_step(by_time)
     if order is Order.STEP:
         return {Order.STEP: by_step}
     if order is Order.TIME or by_step == by_time:
@@ -137,8 +136,33 @@ def _orders(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, 
     return {Order.TIME: by_time, Order.STEP: by_step}
 
 
+def _by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Steps that are counted in the same way put their checkpoints in order, in the places that those have.
+
+    A number of saves says nothing about a number of updates, nor the other way round.
+    """
+    places: dict[str | None, list[int]] = {}
+    for place, checkpoint in enumerate(by_time):
+        if checkpoint.step is not None:
+            places.setdefault(checkpoint.step_from, []).append(place)
+    by_step = list(by_time)
+    for alike in places.values():
+        newest_first = sorted((by_time[place] for place in alike), key=_step, reverse=True)
+        for place, checkpoint in zip(alike, newest_first, strict=True):
+            by_step[place] = checkpoint
+    return by_step
+
+
 def _step(checkpoint: Checkpoint) -> int:
     return -1 if checkpoint.step is None else checkpoint.step
+
+
+def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether neither the steps, as far as they can be compared, nor the names' numbers say otherwise."""
+    numbers = [(naming.step_of(one.name), naming.step_of(other.name))]
+    if one.step_from == other.step_from:
+        numbers.append((one.step, other.step))
+    return all(mine is None or its is None or mine < its for mine, its in numbers)
 
 
 def _protections(
@@ -173,9 +197,7 @@ def _keep_broken(
         if checkpoint.status is not Status.BROKEN:
             continue
         older = bool(good) and all(
-            place[checkpoint.name] < place[one.name]
-            and (checkpoint.step is None or one.step is None or checkpoint.step < one.step)
-            for one in good
+            place[checkpoint.name] < place[one.name] and _is_older(checkpoint, one) for one in good
         )
         if not older:
             kept[checkpoint.name].append("broken, but no complete one is newer")

@@ -1,19 +1,41 @@
-"""Directories of checkpoints made without TensorFlow, for tests of what does not look into them."""
+"""Directories of small whole checkpoints made without TensorFlow, in no time."""
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING
+
+from bundle_writer import BundleWriter, v1_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+_UINT8 = 4
+
 EPOCH = 1_700_000_000
 """The time from which `run` counts, seconds."""
 
-TABLE = bytes(40) + 0xDB4775248B80FB57.to_bytes(8, "little")
-"""What the end of an index looks like."""
+
+@functools.cache
+def bundle(shards: int = 1, size: int = 100) -> BundleWriter:
+    """A bundle with one tensor of `size` zeros in each shard; it says nothing about its step."""
+    writer = BundleWriter(num_shards=shards)
+    for shard in range(shards):
+        writer.add(b"weights/%d" % shard, _UINT8, (size,), bytes(size), shard)
+    return writer
+
+
+@functools.cache
+def index(shards: int = 1, size: int = 100) -> bytes:
+    """The index of such a bundle."""
+    return bundle(shards, size).index()
+
+
+def v1() -> bytes:
+    """A V1 data file."""
+    return v1_table([(b"weights", _UINT8, (1,), [((None,), b"")])])
 
 
 def checkpoint(
@@ -33,7 +55,7 @@ def checkpoint(
         The files.
     """
     contents = {f"{name}.data-{shard:05d}-of-{shards:05d}": bytes(size) for shard in range(shards)}
-    contents[f"{name}.index"] = TABLE
+    contents[f"{name}.index"] = index(shards, size)
     if meta:
         contents[f"{name}.meta"] = b"graph"
     files = []

@@ -147,11 +147,11 @@ def test_step_precedence() -> None:
     """Each key gives way to those before it, and the one that was taken is told."""
     bundle = writer.BundleWriter()
     for number, key in reversed(list(enumerate(STEP_KEYS))):
-        bundle.add(key.encode(), 9, [], struct.pack("<q", 100 + number))
+        bundle.add(key, 9, [], struct.pack("<q", 100 + number))
         index, open_shard = opened(bundle)
         step = read_step(index, open_shard)
         assert step is not None
-        assert (step.value, step.key) == (100 + number, key)
+        assert (step.value, step.key) == (100 + number, key.decode())
 
 
 @pytest.mark.parametrize(

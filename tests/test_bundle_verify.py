@@ -15,11 +15,11 @@ from crc32c import crc32c
 
 from ckptctl.bundle import data as bundle_data
 from ckptctl.bundle.findings import FindingKind, Report
-from ckptctl.bundle.index import read_index, read_shard_ends
+from ckptctl.bundle.index import read_index
 from ckptctl.bundle.source import CHUNK_BYTES, BytesSource
 from ckptctl.bundle.structure import check_structure
 from ckptctl.bundle.verification import Verification, verify_bundle
-from ckptctl.errors import BundleError, UnreadableError
+from ckptctl.errors import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -476,19 +476,3 @@ def test_shards_that_no_tensor_needs() -> None:
     bundle.entries[b""] = writer.header_proto(99_999)
     many = Bundle(bundle.index(), [bytes(16)] + [None] * 99_998)
     assert many.verify().ok
-
-
-def test_shard_ends() -> None:
-    """How long each shard has to be is told by the index, which has to be whole for that."""
-    bundle = of_everything()
-    source = BytesSource(bundle.index(), "P.index")
-    header, ends = read_shard_ends(source)
-    assert header == read_index(source).header
-    assert ends == {number: len(shard) for number, shard in enumerate(bundle.shards)}
-    damaged = bytearray(source.data)
-    damaged[10] ^= 1
-    with pytest.raises(BundleError):
-        read_shard_ends(BytesSource(bytes(damaged), "P.index"))
-    for fields in ({"offset": -1}, {"size": -1}, {"shard": 1}):
-        with pytest.raises(BundleError):
-            read_shard_ends(BytesSource(lying(**fields).index(), "P.index"))

@@ -133,7 +133,7 @@ def test_ls_json(tmp_path: Path, invoke: Invoke) -> None:
         "name": "ckpt-2",
         "step": 2,
         "saved": "2023-11-14T22:14:20.500000+00:00",
-        "bytes": 148,
+        "bytes": 238,
         "shards": 1,
         "format": "v2",
         "status": "complete",
@@ -170,11 +170,11 @@ def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
         invoke("prune", "--keep", "3", "--protect", "ckpt-1.index", "--json", str(tmp_path)).stdout
     )["directories"]
     assert [one["name"] for one in found["keep"]] == ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"]
-    assert found["delete"] == [{"name": "ckpt-2", "bytes": 148, "reasons": ["no rule keeps it"]}]
+    assert found["delete"] == [{"name": "ckpt-2", "bytes": 238, "reasons": ["no rule keeps it"]}]
     assert (found["deleted"], found["failed"], found["freed_bytes"], found["dry_run"]) == (
         ["ckpt-2"],
         [],
-        148,
+        238,
         False,
     )
     done = ckptctl("prune", "--json", "-n", str(tmp_path), CKPTCTL_PRUNE_KEEP="1")

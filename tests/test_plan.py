@@ -149,6 +149,17 @@ CASES = {
     "one without a step keeps its place in time": Case(
         [made(1), made(2), made(3), made(None, name="best"), made(4)], ["ckpt-3", "best", "ckpt-4"]
     ),
+    "steps that count something else are not compared": Case(
+        [*(made(n, step_from="optimizer/iter") for n in (100, 200, 300)), made(4), made(5), made(6)],
+        ["ckpt-4", "ckpt-5", "ckpt-6"],
+    ),
+    "a broken one of unknown step goes by the number in its name too": Case(
+        [
+            made(9, status=Status.BROKEN),
+            *(made(n, name=f"ckpt-{n // 100}", step_from="optimizer/iter") for n in (600, 700, 800)),
+        ],
+        ["ckpt-9", "ckpt-6", "ckpt-7", "ckpt-8"],
+    ),
     "names without steps go by time": Case([made(None, name=name) for name in "zyxw"], ["y", "x", "w"]),
     "the latest is gone: the newest that are there stay": Case(
         [made(n) for n in range(1, 5)], ["ckpt-2", "ckpt-3", "ckpt-4"], state=LATEST_GONE

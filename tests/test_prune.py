@@ -43,7 +43,7 @@ def test_newest_stay_and_the_state_says_so(tmp_path: Path) -> None:
     expected = fabricate.state_text(sorted(NEWEST), first=4, last_preserved=EPOCH - 1.25).splitlines()
     assert [line for line in lines if not line.startswith("#")] == expected
     assert not private(tmp_path)
-    assert report.freed_bytes == 3 * (100 + len(fabricate.TABLE))
+    assert report.freed_bytes == 3 * (100 + len(fabricate.index()))
 
 
 def test_dry_run_touches_nothing(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_file_with_another_name_frees_nothing(tmp_path: Path) -> None:
     """A hard link keeps the bytes on the disk, and they are not counted as freed."""
     fabricate.run(tmp_path, 4, listed=0)
     os.link(tmp_path / "ckpt-1.data-00000-of-00001", tmp_path / "kept")
-    assert prune(tmp_path, THREE).freed_bytes == len(fabricate.TABLE)
+    assert prune(tmp_path, THREE).freed_bytes == len(fabricate.index())
 
 
 def trainer_saves(path: Path, step: int) -> None:
@@ -219,7 +219,7 @@ def trainer_saves(path: Path, step: int) -> None:
     part = path / "part"
     part.write_bytes(b"new" * 40)
     part.rename(data)
-    (path / f"ckpt-{step}.index").write_bytes(fabricate.TABLE)
+    (path / f"ckpt-{step}.index").write_bytes(fabricate.index(size=120))
     listed = [f"ckpt-{n}" for n in (*range(1, 7), step)]
     temporary = path / ("checkpoint.tmp" + "0" * 32)
     temporary.write_text(fabricate.state_text(listed, timestamps=False))

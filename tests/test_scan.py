@@ -7,9 +7,11 @@ import shutil
 import socket
 from typing import TYPE_CHECKING
 
+import bundle_writer
 import fabricate
 import pytest
-from fabricate import EPOCH, TABLE
+from bundle_writer import BundleWriter
+from fabricate import EPOCH
 
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Checkpoint, Directory, Format, StateStatus, Status
@@ -43,7 +45,7 @@ def test_run_is_listed_oldest_first(tmp_path: Path) -> None:
     assert (last.step, last.latest, last.listed, last.status) == (12, True, True, Status.COMPLETE)
     assert last.saved == EPOCH + 60.5 * 11
     assert [file.name for file in last.files] == ["ckpt-12.index", "ckpt-12.data-00000-of-00001"]
-    assert last.bytes == 100 + len(TABLE)
+    assert last.bytes == 100 + len(fabricate.index())
     assert not found.checkpoints[0].latest
 
 
@@ -207,7 +209,7 @@ def test_backslash_in_a_real_name_is_literal(tmp_path: Path) -> None:
     ("gone", "problem"),
     [
         ("ckpt-1.data-00001-of-00003", "shard 1 of 3 is not there"),
-        ("ckpt-1.data-*", "it has no shard"),
+        ("ckpt-1.data-*", "shard 0 of 3 is not there"),
     ],
 )
 def test_incomplete_one_is_saving_then_broken(tmp_path: Path, gone: str, problem: str) -> None:
@@ -220,7 +222,7 @@ def test_incomplete_one_is_saving_then_broken(tmp_path: Path, gone: str, problem
     assert (later.status, later.problem) == (Status.BROKEN, problem)
 
 
-@pytest.mark.parametrize("content", [b"", TABLE[:-1], TABLE[:20]])
+@pytest.mark.parametrize("content", [b"", fabricate.index()[:-1], fabricate.index()[:20]])
 def test_cut_index_is_incomplete(tmp_path: Path, content: bytes) -> None:
     """An index that a saver has opened and not finished is no complete checkpoint."""
     _, index = fabricate.checkpoint(tmp_path, "ckpt-1")
@@ -299,29 +301,122 @@ def test_leftovers_are_no_checkpoints(tmp_path: Path) -> None:
     }
 
 
-def test_v1_needs_a_table_and_a_witness(tmp_path: Path) -> None:
-    """A V1 data file counts if it is a table and a .meta or the state vouches for it; data sets never do."""
+def test_v1_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    """A V1 data file counts if it lists tensors, and has a number or a witness; data sets never do."""
     for name in (
         "model.ckpt-1",
         "model.ckpt-2",
+        "listed",
+        "witnessed",
         "alone",
         "model.ckpt-3-00000-of-00002",
         "model.ckpt-3-00001-of-00002",
     ):
-        (tmp_path / name).write_bytes(TABLE)
-    for name in ("notes", "train-00000-of-00002", "train-00001-of-00002"):
+        (tmp_path / name).write_bytes(fabricate.v1())
+    for name in ("notes", "notes-7", "train-00000-of-00002", "train-00001-of-00002"):
         (tmp_path / name).write_bytes(b"something else altogether")
-    for name in ("model.ckpt-1.meta", "model.ckpt-3.meta", "notes.meta", "train.meta"):
+    (tmp_path / "leveldb-000005").write_bytes(bundle_writer.table([(b"key", b"value")]))
+    for name in ("model.ckpt-1.meta", "witnessed.meta", "notes.meta", "train.meta"):
         (tmp_path / name).write_bytes(b"graph")
-    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "listed"\n')
     found = {one.name: one for one in scan(tmp_path, now=OLD).checkpoints}
-    assert sorted(found) == ["model.ckpt-1", "model.ckpt-2", "model.ckpt-3"]
+    assert sorted(found) == ["listed", "model.ckpt-1", "model.ckpt-2", "model.ckpt-3", "witnessed"]
     assert all(one.format is Format.V1 and one.complete for one in found.values())
     assert [file.name for file in found["model.ckpt-3"].files] == [
         "model.ckpt-3-00000-of-00002",
         "model.ckpt-3-00001-of-00002",
-        "model.ckpt-3.meta",
     ]
+
+
+def test_v1_without_its_list_of_tensors_is_broken(tmp_path: Path) -> None:
+    """A table that the state names and that lists no tensors is a damaged V1 checkpoint."""
+    (tmp_path / "model.ckpt-1").write_bytes(fabricate.v1().replace(b"weights", b"weighty"))
+    assert not scan(tmp_path, now=OLD + 1e9).checkpoints
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
+    one = only(scan(tmp_path, now=OLD + 1e9))
+    assert (one.status, one.problem) == (Status.BROKEN, "its list of tensors cannot be read")
+
+
+def _write(directory: Path, name: str, writer: BundleWriter, at: float = EPOCH) -> None:
+    writer.write(directory, name)
+    for file in directory.glob(f"{name}.*"):
+        os.utime(file, (at, at))
+
+
+@pytest.mark.parametrize(
+    ("shard", "problem"),
+    [
+        (b"", "shard 0 has 0 bytes, expected 100"),
+        (bytes(99), "shard 0 has 99 bytes, expected 100"),
+        (bytes(101), "shard 0 has 101 bytes, expected 100"),
+    ],
+)
+def test_shard_has_to_have_the_right_length(tmp_path: Path, shard: bytes, problem: str) -> None:
+    """A checkpoint whose shard is not as long as the index says is not complete, whatever came before it."""
+    fabricate.run(tmp_path, 3)
+    (tmp_path / "ckpt-2.data-00000-of-00001").write_bytes(shard)
+    first, second, third = scan(tmp_path, now=OLD + 1e9).checkpoints
+    assert (second.status, second.problem) == (Status.BROKEN, problem)
+    assert first.complete
+    assert third.complete
+
+
+def test_flipped_bytes_of_an_index_are_noticed(tmp_path: Path) -> None:
+    """Each byte of an index counts, also where one of the same kind has just been found to be whole."""
+    fabricate.run(tmp_path, 2)
+    index = tmp_path / "ckpt-2.index"
+    whole = index.read_bytes()
+    footer = len(whole) - 48
+    missed = set()
+    for at in range(len(whole)):
+        index.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        if scan(tmp_path, now=OLD + 1e9).checkpoints[1].complete:
+            missed.add(at)
+    # TensorFlow does not look at the metaindex, its handle, and the footer's padding either; `verify` does.
+    metaindex = bundle_writer.with_trailer(bundle_writer.block([]))
+    begin = whole.index(metaindex)
+    assert missed <= {*range(begin, begin + len(metaindex)), *range(footer, footer + 40)}
+
+
+def test_step_is_what_the_checkpoint_says(tmp_path: Path) -> None:
+    """The step is read from each checkpoint, though their indexes differ in checksums only."""
+    for number, step in enumerate((700, 1400, 2100), start=1):
+        writer = BundleWriter()
+        writer.add(b"save_counter/.ATTRIBUTES/VARIABLE_VALUE", 9, (), number.to_bytes(8, "little"))
+        writer.add(b"optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE", 9, (), step.to_bytes(8, "little"))
+        _write(tmp_path, f"ckpt-{number}", writer, EPOCH + number)
+    fabricate.checkpoint(tmp_path, "weights-9", at=EPOCH + 10)
+    fabricate.checkpoint(tmp_path, "final", at=EPOCH + 11)
+    assert [(one.step, one.step_from) for one in scan(tmp_path, now=OLD).checkpoints] == [
+        (700, "optimizer/_iterations"),
+        (1400, "optimizer/_iterations"),
+        (2100, "optimizer/_iterations"),
+        (9, "name"),
+        (None, None),
+    ]
+
+
+def test_step_that_fails_its_checksum_gives_a_broken_one_away(tmp_path: Path) -> None:
+    """Where the few bytes that are read are damaged, no number is taken from them."""
+    for number in (1, 2):
+        writer = BundleWriter()
+        writer.add(b"global_step", 9, (), number.to_bytes(8, "little"))
+        _write(tmp_path, f"model.ckpt-{number}", writer, EPOCH + number)
+    (tmp_path / "model.ckpt-2.data-00000-of-00001").write_bytes(bytes(8))
+    second = scan(tmp_path, now=OLD + 1e9).checkpoints[1]
+    assert second.status is Status.BROKEN
+    assert "fails its checksum" in (second.problem or "")
+    assert (second.step, second.step_from) == (2, "name")
+
+
+def test_index_beyond_what_is_read_is_not_broken(tmp_path: Path) -> None:
+    """A checkpoint in a later version of the format is neither called complete nor deleted as broken."""
+    writer = BundleWriter()
+    writer.entries[b""] = bundle_writer.header_proto(1, producer=9, min_consumer=9)
+    _write(tmp_path, "ckpt-1", writer)
+    one = only(scan(tmp_path, now=OLD + 1e9))
+    assert not one.complete
+    assert not one.regular
 
 
 def test_file_that_a_state_lists_is_no_v1_checkpoint_for_that(tmp_path: Path) -> None:

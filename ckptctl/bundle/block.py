@@ -64,6 +64,11 @@ class Block:
         Raises:
             BundleError: The entries do not hold together, or their keys do not ascend.
         """
+        data = self._data
+        return ((key, data[begin:end]) for key, begin, end in self._entries(0))
+
+    def spans(self) -> Iterator[tuple[bytes, int, int]]:
+        """Yields keys, and where in the contents their values begin and end. Raises as `__iter__` does."""
         return self._entries(0)
 
     def get(self, key: bytes) -> bytes | None:
@@ -90,9 +95,9 @@ class Block:
             else:
                 high = middle
         begin = self._restart(low - 1) if low else 0
-        for entry in self._entries(begin):
-            if entry[0] >= key:
-                return entry
+        for found, value, end in self._entries(begin):
+            if found >= key:
+                return found, self._data[value:end]
         return None
 
     def _restart(self, number: int) -> int:
@@ -108,7 +113,7 @@ class Block:
             return b""
         return entry[0]
 
-    def _entries(self, position: int) -> Iterator[tuple[bytes, bytes]]:
+    def _entries(self, position: int) -> Iterator[tuple[bytes, int, int]]:
         data, limit = self._data, self._limit
         allowance = _KEY_ALLOWANCE + _MAX_KEY_EXPANSION * len(data)
         key = b""
@@ -137,7 +142,7 @@ class Block:
             allowance -= len(key)
             if allowance < 0:
                 raise BundleError(f"{self._where}: entry at byte {start}: the keys are out of all proportion")
-            yield key, data[suffix_end:end]
+            yield key, suffix_end, end
             position = end
 
     def _header(self, position: int) -> tuple[int, int, int, int]:

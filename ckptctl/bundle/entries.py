@@ -18,7 +18,7 @@ from ckptctl.bundle import protos
 from ckptctl.bundle.checksum import unmask
 from ckptctl.bundle.dtypes import DTYPES, dtype_name
 from ckptctl.bundle.slices import MAX_RANK, TensorSlice, parse_slice_key
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 VERSION = 1
 """`kTensorBundleVersion`: what TensorFlow writes today, and has since it writes bundles."""
@@ -131,7 +131,7 @@ def parse_header(name: str, value: bytes) -> BundleHeader:
     if proto.endianness not in {proto.LITTLE, proto.BIG}:
         raise BundleError(f"{name}: the header has endianness {proto.endianness}, expected 0 or 1")
     if header.min_consumer > VERSION or VERSION in proto.version.bad_consumers:
-        raise BundleError(
+        raise UnsupportedError(
             f"{name}: version {header.producer} of the format, for readers of at least version "
             f"{header.min_consumer}; expected version {VERSION}"
         )
@@ -152,7 +152,7 @@ def parse_entry(name: str, header: BundleHeader, key: bytes, value: bytes) -> Te
     """
     where = f"{name}: entry {key!r}"
     if len(value) > MAX_ENTRY_BYTES:
-        raise BundleError(f"{where}: has {len(value)} bytes, expected at most {MAX_ENTRY_BYTES}")
+        raise UnsupportedError(f"{where}: has {len(value)} bytes, expected at most {MAX_ENTRY_BYTES}")
     proto = protos.parse(protos.load().BundleEntryProto, value, where)
     shape = parse_shape(proto.shape, where)
     if not proto.dtype:

@@ -17,12 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckptctl.bundle import protos
 from ckptctl.bundle.entries import BundleHeader, TensorEntry, parse_entry, parse_header
 from ckptctl.bundle.findings import Finding, FindingKind, Report
 from ckptctl.bundle.slices import TensorSlice, slice_key
 from ckptctl.bundle.table import Table
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,37 +137,6 @@ def read_index(source: Source) -> Index:
     return Index(source.name, header, entries)
 
 
-def read_shard_ends(source: Source) -> tuple[BundleHeader, dict[int, int]]:
-    """Tells how long each shard has to be, at a third of the price of `read_index`.
-
-    Args:
-        source: The index file.
-
-    Returns:
-        The header; and for each shard that a tensor needs where its last tensor ends, in bytes. That is the
-        shard's length, unless its writer was asked to align: then it is that or a little more.
-
-    Raises:
-        BundleError: The index is not whole.
-        UnreadableError: The system refuses.
-    """
-    table = Table(source)
-    header = _read_header(table)
-    message = protos.load().BundleEntryProto
-    ends: dict[int, int] = {}
-    for key, value in _values(table, None):
-        entry = protos.parse(message, value, source.name)
-        if entry.slices:
-            continue
-        shard, offset, size = entry.shard_id, entry.offset, entry.size
-        if offset < 0 or size < 0 or not 0 <= shard < header.num_shards:
-            raise BundleError(
-                f"{source.name}: entry {key!r}: has {size} bytes from byte {offset} of shard {shard}"
-            )
-        ends[shard] = max(ends.get(shard, 0), offset + size)
-    return header, ends
-
-
 def check_index(source: Source, report: Report) -> Index | None:
     """Reads as much of an index as can be read, and reports what cannot.
 
@@ -212,7 +180,7 @@ def _values(table: Table, report: Report | None) -> Iterator[tuple[bytes, bytes]
     """Every key but the header's, with its value; blocks that cannot be read are reported, or raise."""
     name, size = table.source.name, table.source.size
     if size > MAX_INDEX_BYTES:
-        raise BundleError(f"{name}: has {size} bytes, expected at most {MAX_INDEX_BYTES} of an index")
+        raise UnsupportedError(f"{name}: has {size} bytes, expected at most {MAX_INDEX_BYTES} of an index")
     allowance = _KEY_ALLOWANCE + _MAX_KEY_EXPANSION * size
     entries = 0
     last = b""
@@ -230,7 +198,9 @@ def _values(table: Table, report: Report | None) -> Iterator[tuple[bytes, bytes]
                 raise
             report.add(Finding(FindingKind.BLOCK, str(error), offset=handle.offset))
         if entries > MAX_ENTRIES or allowance < 0:
-            raise BundleError(f"{name}: has more than {MAX_ENTRIES} entries, or keys out of all proportion")
+            raise UnsupportedError(
+                f"{name}: has more than {MAX_ENTRIES} entries, or keys out of all proportion"
+            )
 
 
 def _block_values(

@@ -77,13 +77,20 @@ class FileSource:
 
     def pread(self, length: int, offset: int) -> bytes:
         """See `Source.pread`."""
-        buffer = bytearray(length)
-        return bytes(buffer[: self.preadinto(memoryview(buffer), offset)])
+        if offset >= self.size:  # the system would not even take an offset of 2**63
+            return b""
+        try:
+            data = os.pread(self.fd, length, offset)
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+        if len(data) == length or not data:
+            return data
+        return data + self.pread(length - len(data), offset + len(data))
 
     def preadinto(self, buffer: memoryview, offset: int) -> int:
         """See `Source.preadinto`."""
         filled = 0
-        if offset >= self.size:  # the system would not even take an offset of 2**63
+        if offset >= self.size:  # as above
             return 0
         try:
             while filled < len(buffer):

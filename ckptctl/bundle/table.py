@@ -35,7 +35,7 @@ from ckptctl.bundle.checksum import crc32c, unmask
 from ckptctl.bundle.coding import CodingError, read_varint
 from ckptctl.bundle.findings import Finding, FindingKind, Report
 from ckptctl.bundle.source import read_exactly
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ _SNAPPY = 1
 _SNAPPY_EXPANSION = 64 / 3
 
 
-class BlockTooLargeError(BundleError):
+class BlockTooLargeError(UnsupportedError):
     """A block is larger than what may be read into memory; nothing else is known to be wrong with it."""
 
 

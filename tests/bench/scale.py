@@ -2,7 +2,7 @@
 
     python tests/bench/scale.py [COUNT]...
 
-TensorFlow's reader is loaded before the clock starts. The files are empty but for the end of each index.
+TensorFlow's reader is loaded before the clock starts. Each checkpoint is whole and holds its step.
 """
 
 from __future__ import annotations
@@ -13,27 +13,31 @@ import os
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bundle_writer import BundleWriter
 
 from ckptctl import tensorflow
 from ckptctl.plan import plan
 from ckptctl.policy import Newest, Policy
 from ckptctl.scan import scan
 
-_TABLE = bytes(40) + 0xDB4775248B80FB57.to_bytes(8, "little")
+_STEP = b"optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE"
+_INT64 = 9
 
 
 def _fill(directory: str, count: int, listed: int) -> None:
     names = [f"ckpt-{step}" for step in range(1, count + 1)]
-    for name in names:
-        with open(os.path.join(directory, f"{name}.index"), "wb") as index:
-            index.write(_TABLE)
-        with open(os.path.join(directory, f"{name}.data-00000-of-00001"), "wb"):
-            pass
+    for step, name in enumerate(names):
+        bundle = BundleWriter()
+        bundle.add(_STEP, _INT64, (), (100 * step).to_bytes(8, "little"))
+        bundle.write(Path(directory), name)
     lines = [f'model_checkpoint_path: "{names[-1]}"']
     lines += [f'all_model_checkpoint_paths: "{name}"' for name in names[-listed:]]
-    lines += [
-        f"all_model_checkpoint_timestamps: {time.time() + step}" for step in range(count - listed, count)
-    ]
+    times = [time.time() + step for step in range(count - listed, count)]
+    lines += [f"all_model_checkpoint_timestamps: {moment}" for moment in times]
     with open(os.path.join(directory, "checkpoint"), "w", encoding="utf-8") as state:
         state.write("\n".join(lines) + "\n")
 

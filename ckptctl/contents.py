@@ -1,0 +1,151 @@
+"""What a scan sees in a checkpoint: whether it is whole, as far as its index tells, and its step.
+
+The index is read, every checksum of it; of the data a few bytes, those of the step. Only files that the scan
+has seen to be regular ones are opened; should one have been replaced since, a link is not followed and a
+FIFO not waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckptctl.bundle.findings import FindingKind, Report
+from ckptctl.bundle.likeness import Kinds, Likeness
+from ckptctl.bundle.step import STEP_KEYS, Step, read_step
+from ckptctl.bundle.structure import check_structure
+from ckptctl.bundle.table import read_footer
+from ckptctl.bundle.v1 import is_v1, read_v1_step
+from ckptctl.errors import BundleError, UnreadableError, UnsupportedError
+from ckptctl.opened import OpenCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckptctl.bundle.index import Index
+    from ckptctl.bundle.source import Source
+    from ckptctl.posix import OpenDirectory
+
+_TELLING = (FindingKind.MISSING_SHARD, FindingKind.SHARD_LENGTH)
+"""What explains other findings, and is told in their place."""
+
+
+class CannotReadError(Exception):
+    """A file cannot be read by the system's word or by ours, which proves nothing about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was seen.
+
+    Attributes:
+        problem: What is wrong; None if nothing is.
+        step: The step that the checkpoint says it has.
+    """
+
+    problem: str | None = None
+    step: Step | None = None
+
+
+class Looker:
+    """Looks into the checkpoints of one directory, and remembers what the indexes of a run have in common.
+
+    Args:
+        directory: The directory, held open.
+    """
+
+    def __init__(self, directory: OpenDirectory) -> None:
+        self._directory = directory
+        self._kinds = Kinds(STEP_KEYS)
+        self._whole: dict[tuple[tuple[int, int], ...], Index] = {}
+
+    def look(self, name: str, sizes: Mapping[tuple[int, int], int]) -> Contents:
+        """Looks into a TensorBundle.
+
+        Args:
+            name: The checkpoint's prefix.
+            sizes: The lengths in bytes of the shards that are there, each by its number and the number of
+                shards in its name.
+
+        Raises:
+            CannotReadError: Its index cannot be read.
+        """
+        checkpoint = OpenCheckpoint(self._directory, name)
+        try:
+            with checkpoint.index() as source:
+                if not source.size:
+                    return Contents("its index is empty")
+                index = self._kinds.read(source)
+        except UnsupportedError as error:
+            raise CannotReadError(_plain(error, f"{name}.index")) from error
+        except BundleError as error:
+            return Contents(_plain(error, f"{name}.index"))
+        except (OSError, UnreadableError) as error:
+            raise CannotReadError("its index cannot be read") from error
+        problem = self._problem(name, index, sizes)
+        if problem is not None:
+            return Contents(problem)
+        try:
+            return Contents(step=read_step(index, checkpoint.shard))
+        except BundleError as error:
+            return Contents(str(error))
+        except (OSError, UnreadableError):
+            return Contents()
+
+    def look_v1(self, name: str, files: tuple[str, ...], *, vouched: bool) -> Contents | None:
+        """Looks into a V1 checkpoint.
+
+        Args:
+            name: The checkpoint's prefix.
+            files: The names of its files.
+            vouched: Whether a `.meta` or the state file says that it is a checkpoint: then one whose list of
+                tensors cannot be read is a broken one, and no other program's table.
+
+        Returns:
+            None if the files are none of a V1 checkpoint's.
+
+        Raises:
+            CannotReadError: They cannot be read.
+        """
+        checkpoint = OpenCheckpoint(self._directory, name, data=files)
+        try:
+            with checkpoint.open_data() as sources:
+                if not all(is_v1(source) for source in sources):
+                    broken = vouched and all(_is_table(source) for source in sources)
+                    return Contents("its list of tensors cannot be read") if broken else None
+                with contextlib.suppress(BundleError):  # TF1 knows of no number that has to be called so
+                    return Contents(step=read_v1_step(sources))
+                return Contents()
+        except (OSError, UnreadableError) as error:
+            raise CannotReadError("it cannot be read") from error
+
+    def _problem(
+        self, name: str, index: Index | Likeness, sizes: Mapping[tuple[int, int], int]
+    ) -> str | None:
+        """What is wrong with the index, or with the lengths of the shards that it means."""
+        known = index.kind.index if isinstance(index, Likeness) else index
+        here = {shard: size for (shard, shards), size in sizes.items() if shards == known.header.num_shards}
+        alike = tuple(here.items())
+        if self._whole.get(alike) is known:
+            return None
+        report = Report()
+        check_structure(replace(known, name=f"{name}.index"), here, report)
+        if not report.findings:
+            self._whole[alike] = known
+            return None
+        telling = next((one for one in report.findings if one.kind in _TELLING), report.findings[0])
+        return _plain(telling.message, f"{name}.index")
+
+
+def _plain(message: object, file: str) -> str:
+    """A message without the name of the file, where that is shown beside it."""
+    return str(message).removeprefix(f"{file}: ")
+
+
+def _is_table(source: Source) -> bool:
+    try:
+        read_footer(source)
+    except BundleError:
+        return False
+    return True
