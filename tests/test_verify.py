@@ -57,10 +57,10 @@ def cut(path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
 
 
-def judge(path: Path, level: Level = Level.DATA, **options: int) -> Verdict:
+def judge(path: Path, level: Level = Level.DATA, workers: int = 1) -> Verdict:
     """Verifies a checkpoint by its path."""
     with open_checkpoint(str(path)) as checkpoint:
-        return verify(checkpoint, level, **options)
+        return verify(checkpoint, level, workers=workers)
 
 
 INDEX, SHARD_0, SHARD_1 = "ckpt-1.index", "ckpt-1.data-00000-of-00002", "ckpt-1.data-00001-of-00002"

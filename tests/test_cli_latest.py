@@ -1,0 +1,189 @@
+"""`ckptctl latest`: the path that a restore takes, and what is passed over on the way to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import bundle_writer as writer
+import pytest
+from trainers import restore_and_train, run_trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Invoke
+
+_RESTORE = """
+import sys
+import tensorflow as tf
+step = tf.Variable(0, dtype=tf.int64)
+tf.train.Checkpoint(step=step).restore(sys.argv[1]).expect_partial().assert_existing_objects_matched()
+"""
+
+
+def bundle(directory: Path, number: int) -> None:
+    """A checkpoint of one tensor, `ckpt-<number>`, saved a minute after the one before."""
+    made = writer.BundleWriter()
+    made.add(b"w", 1, [2], bytes(8))
+    made.write(directory, f"ckpt-{number}")
+    for path in directory.glob(f"ckpt-{number}.*"):
+        os.utime(path, (1_700_000_000 + 60 * number,) * 2)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Three checkpoints, and a state file that names the last."""
+    for number in (1, 2, 3):
+        bundle(tmp_path, number)
+    state = 'model_checkpoint_path: "ckpt-3"\n'
+    state += "".join(f'all_model_checkpoint_paths: "ckpt-{number}"\n' for number in (1, 2, 3))
+    (tmp_path / "checkpoint").write_text(state)
+    return tmp_path
+
+
+def damage(directory: Path, number: int) -> None:
+    """Flips a byte of the data: only a checksum tells."""
+    path = directory / f"ckpt-{number}.data-00000-of-00001"
+    path.write_bytes(b"\x01" + path.read_bytes()[1:])
+
+
+@pytest.mark.parametrize("trainer", ["saver-v1", "write"])
+def test_what_trainers_wrote(tmp_path: Path, invoke: Invoke, trainer: str) -> None:
+    """Of a real trainer's directory it is the one that the trainer itself goes on from."""
+    run_trainer(trainer, tmp_path, saves=2)
+    restored = restore_and_train(trainer, tmp_path).restored
+    for options in ((), ("--verified",)):
+        result = invoke("latest", *options, str(tmp_path))
+        assert (result.exit_code, result.stdout) == (0, f"{restored}\n"), result.stderr
+
+
+def test_restores(tmp_path: Path, invoke: Invoke) -> None:
+    """`tf.train.Checkpoint.restore` takes the path as it is printed."""
+    run_trainer("manager-step", tmp_path, saves=2)
+    path = invoke("latest", "--verified", str(tmp_path)).stdout.removesuffix("\n")
+    done = subprocess.run([sys.executable, "-c", _RESTORE, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _remove(*names: str) -> Callable[[Path], None]:
+    def remove(directory: Path) -> None:
+        for name in names:
+            (directory / name).unlink()
+
+    return remove
+
+
+def _state(text: str) -> Callable[[Path], None]:
+    def write(directory: Path) -> None:
+        (directory / "checkpoint").write_text(text)
+
+    return write
+
+
+def _damage(*numbers: int) -> Callable[[Path], None]:
+    def flip(directory: Path) -> None:
+        for number in numbers:
+            damage(directory, number)
+
+    return flip
+
+
+def _empty_index(directory: Path) -> None:
+    (directory / "ckpt-3.index").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("deed", "unverified", "verified", "said"),
+    [
+        (lambda _: None, 3, 3, ()),
+        (_damage(3), 3, 2, ("passed over ckpt-3: corrupt: ckpt-3.data-00000-of-00001: tensor 'w'",)),
+        (_damage(2, 3), 3, 1, ("passed over ckpt-3", "passed over ckpt-2")),
+        (_damage(1, 2, 3), 3, None, ("passed over ckpt-1", "no checkpoint to restore from")),
+        (_empty_index, 2, 2, ("passed over ckpt-3: ",)),
+        (
+            _remove("ckpt-3.index", "ckpt-3.data-00000-of-00001"),
+            2,
+            2,
+            ("passed over ckpt-3: the state file names it as the latest, and it is not there",),
+        ),
+        (_remove("checkpoint"), 3, 3, ("no state file checkpoint; going by what is there",)),
+        (_state("garbled {"), 3, 3, ("going by what is there",)),
+        (_state(""), 3, 3, ("going by what is there",)),
+        (_state('model_checkpoint_path: "ckpt-1"\n'), 1, 1, ()),
+        (_state('model_checkpoint_path: "/elsewhere/ckpt-2"\n'), 2, 2, ("going by its name in",)),
+        (_state('model_checkpoint_path: "/elsewhere/best"\n'), 3, 3, ("passed over best: ",)),
+        (_remove("ckpt-3.data-00000-of-00001"), 2, 2, ("passed over ckpt-3: ",)),
+    ],
+    ids=[
+        "fine", "newest-damaged", "two-damaged", "all-damaged", "index-empty", "latest-gone", "no-state",
+        "garbled-state", "empty-state", "state-goes-back", "copied", "foreign", "shard-gone",
+    ],
+)  # fmt: skip
+def test_what_is_named(
+    run: Path,
+    invoke: Invoke,
+    deed: Callable[[Path], None],
+    unverified: int,
+    verified: int | None,
+    said: tuple[str, ...],
+) -> None:
+    """The state's word counts as far as it holds; what is passed over is said on stderr, with the reason."""
+    deed(run)
+    result = invoke("latest", str(run))
+    assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-{unverified}\n"), result.stderr
+    result = invoke("latest", "--verified", str(run))
+    if verified is None:
+        assert (result.exit_code, result.stdout) == (3, "")
+    else:
+        assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-{verified}\n"), result.stderr
+    for words in said:
+        assert words in result.stderr
+    assert bool(said) == bool(result.stderr)
+
+
+def test_json(run: Path, invoke: Invoke) -> None:
+    """`latest --json` has the keys that the README documents."""
+    damage(run, 3)
+    found = json.loads(invoke("latest", "--verified", "--json", str(run)).stdout)
+    (passed_over,) = found.pop("passed_over")
+    assert passed_over["checkpoint"] == "ckpt-3"
+    assert passed_over["why"].startswith("corrupt: ckpt-3.data-00000-of-00001: tensor 'w' in bytes 0 to 8: ")
+    assert found == {"directory": str(run), "checkpoint": f"{run}/ckpt-2"}
+    for number in (1, 2):
+        damage(run, number)
+    assert json.loads(invoke("latest", "--verified", "--json", str(run)).stdout)["checkpoint"] is None
+
+
+def test_none(tmp_path: Path, invoke: Invoke) -> None:
+    """Without a checkpoint, or without a directory, the exit code is 3 and nothing is printed."""
+    for path in (tmp_path, tmp_path / "nowhere"):
+        result = invoke("latest", str(path))
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr
+
+
+def test_state_file_of_another_name(run: Path, invoke: Invoke) -> None:
+    """--latest-filename says which state file counts."""
+    (run / "best").write_text('model_checkpoint_path: "ckpt-1"\n')
+    assert invoke("latest", "--latest-filename", "best", str(run)).stdout == f"{run}/ckpt-1\n"
+
+
+def test_a_program_gets_the_very_path(run: Path) -> None:
+    """Whatever bytes a name has, they are printed as they are where a program reads them."""
+    name = os.fsdecode(b"caf\xe9 \x1b-1")
+    shutil.copy(run / "ckpt-1.index", run / f"{name}.index")
+    shutil.copy(run / "ckpt-1.data-00000-of-00001", run / f"{name}.data-00000-of-00001")
+    for path in run.glob("ckpt-*"):
+        path.unlink()
+    (run / "checkpoint").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "ckptctl", "latest", str(run)], capture_output=True, check=True
+    )
+    assert done.stdout == os.fsencode(f"{run}/{name}\n")
+    assert b"\x1b" not in done.stderr
