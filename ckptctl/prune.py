@@ -155,8 +155,8 @@ class _Work:
         with contextlib.suppress(FileNotFoundError):
             os.stat(STATE_FILE, dir_fd=self.directory.fd, follow_symlinks=False)
             raise RefusedError(
-                f"{self.directory.path}: no state file {self.latest_filename}, but one called "
-                f"{STATE_FILE}. If that is the trainer's, leave --latest-filename out; or name the one"
+                f"{self.directory.path}: no state file {self.latest_filename}, but one called {STATE_FILE}: "
+                "leave out --latest-filename if the trainer writes that one; if not, wait until it has saved"
             )
 
     def _recover(self) -> None:

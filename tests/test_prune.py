@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -157,6 +158,26 @@ def test_unreadable_state_refuses(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(RefusedError):
         prune(tmp_path, THREE)
     assert fabricate.contents(tmp_path) == before
+
+
+def test_misspelt_state_file_refuses(tmp_path: Path) -> None:
+    """Where the state file that was asked for is absent and the usual one is not, nothing is deleted."""
+    fabricate.run(tmp_path, 6)
+    before = fabricate.contents(tmp_path)
+    for dry_run in (True, False):
+        with pytest.raises(RefusedError, match="no state file chekpoint, but one called checkpoint"):
+            prune(tmp_path, THREE, latest_filename="chekpoint", dry_run=dry_run)
+    assert fabricate.contents(tmp_path) == before
+
+
+def test_state_file_of_a_second_saver_is_heard(tmp_path: Path) -> None:
+    """Of two state files the one that was asked for counts, and the other is left as it is."""
+    fabricate.run(tmp_path, 6)
+    text = (tmp_path / "checkpoint").read_text()
+    (tmp_path / "second").write_text(fabricate.state_text(["ckpt-1"], timestamps=False))
+    prune(tmp_path, THREE, latest_filename="second")
+    assert fabricate.names(tmp_path) == {"ckpt-1", *NEWEST}
+    assert (tmp_path / "checkpoint").read_text() == text
 
 
 def test_locked_directory_is_left_alone(tmp_path: Path) -> None:
@@ -318,6 +339,26 @@ def test_signal_at_any_moment_leaves_nothing_in_hand(
         assert [one.name for one in found.checkpoints if one.latest] == [f"ckpt-{save or 6}"], moment
         assert not [one for one in found.checkpoints if one.on_disk and not one.complete], moment
         assert fabricate.names(run) >= {"ckpt-5", "ckpt-6", f"ckpt-{save or 4}"}, moment
+
+
+def test_signal_handlers_are_as_before(tmp_path: Path) -> None:
+    """A prune gives a program its own handlers back, and works in a thread, where none can be set."""
+    number = signal.SIGTERM
+    arrived: list[int] = []
+    before = signal.signal(number, lambda number, _: arrived.append(number))
+    try:
+        own = [signal.getsignal(one) for one in posix.ENDING]
+        prune(fabricate.run(tmp_path / "one", 6), THREE)
+        assert [signal.getsignal(one) for one in posix.ENDING] == own
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            run = fabricate.run(tmp_path / "two", 6)
+            assert len(pool.submit(prune, run, THREE).result().deleted) == 3
+        with posix.signals_held() as signals:
+            signal.raise_signal(number)
+            assert (signals, arrived) == ([number], [])
+        assert arrived == [number]
+    finally:
+        signal.signal(number, before)
 
 
 def test_python_api(tmp_path: Path) -> None:
