@@ -7,10 +7,11 @@ size.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl.bundle.dtypes import DTYPES
+from ckptctl.tree import SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +34,7 @@ class Kind(enum.Enum):
     SAME = "same"
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A tensor in two checkpoints.
 
     Attributes:
@@ -76,7 +76,7 @@ class Share:
         """Takes in a tensor."""
         self.tensors += 1
         self.parameters += one.parameters
-        if one.kind not in {Kind.SAME, Kind.UNKNOWN}:
+        if one.kind is not Kind.SAME and one.kind is not Kind.UNKNOWN:
             self.changed_tensors += 1
             self.changed_parameters += one.parameters
 
@@ -89,13 +89,13 @@ class Diff:
         a: The path of the first.
         b: The path of the second.
         comparisons: One for each tensor of either, in the order of the names.
-        layers: The layer of each tensor; see `layer_of`.
+        layers: The layers that are known better than by `layer_of`.
     """
 
     a: str
     b: str
     comparisons: tuple[Comparison, ...]
-    layers: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, str]
 
     def of(self, *kinds: Kind) -> list[Comparison]:
         """The tensors of which one of these holds."""
@@ -121,9 +121,15 @@ class Diff:
         return dict(sorted(shares.items()))
 
 
-def compare(a: Listing, b: Listing) -> Diff:
-    """Compares two checkpoints."""
-    return Diff(a.path, b.path, tuple(_comparisons(a, b)))
+def compare(a: Listing, b: Listing, layers: Mapping[str, str] | None = None) -> Diff:
+    """Compares two checkpoints.
+
+    Args:
+        a: The first.
+        b: The second.
+        layers: The layer of tensors whose keys do not tell it.
+    """
+    return Diff(a.path, b.path, tuple(_comparisons(a, b)), layers or {})
 
 
 def layer_of(name: str) -> str:
@@ -136,7 +142,7 @@ def layer_of(name: str) -> str:
     """
     path, _, rest = name.partition("/.")
     layer = path.rpartition("/")[0]
-    return f"{layer} (slots)".lstrip() if rest.startswith("OPTIMIZER_SLOT/") else layer
+    return f"{layer}{SLOTS}".lstrip() if rest.startswith("OPTIMIZER_SLOT/") else layer
 
 
 def _comparisons(a: Listing, b: Listing) -> Iterator[Comparison]:

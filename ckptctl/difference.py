@@ -70,7 +70,7 @@ def measure(a: Listing, b: Listing, diff: Diff) -> tuple[Diff, dict[str, Differe
         if one.kind in {Kind.VALUES, Kind.UNKNOWN} and one.a is not None and one.b is not None:
             found = numbers[one.name] = difference((a, one.a), (b, one.b))
             if one.kind is Kind.UNKNOWN and found is not None:
-                known = replace(one, kind=Kind.VALUES if found.differing else Kind.SAME)
+                known = one._replace(kind=Kind.VALUES if found.differing else Kind.SAME)
         comparisons.append(known)
     return replace(diff, comparisons=tuple(comparisons)), numbers
 

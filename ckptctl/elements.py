@@ -13,7 +13,9 @@ from ckptctl import posix
 from ckptctl.bundle.graph import ObjectGraph, read_object_graph
 from ckptctl.bundle.slices import WHOLE, check_cover
 from ckptctl.bundle.values import iter_values, read_tensor
-from ckptctl.errors import BundleError, UnreadableError
+from ckptctl.errors import BundleError, CkptctlError, UnreadableError
+from ckptctl.slots import KEPT_BY_OPTIMIZER
+from ckptctl.tree import layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -36,6 +38,22 @@ def read_graph(listing: Listing) -> ObjectGraph | None:
         return None
     with _told(listing):
         return read_object_graph(listing.index, listing.checkpoint.shard)
+
+
+def read_layers(listing: Listing) -> dict[str, str]:
+    """Tells the layer of each tensor by the object graph, if that is needed and the graph can be read.
+
+    Keras 3 tracks a model's variables in its optimizer too, and where the way through the optimizer is the
+    shorter one, they are all saved as `optimizer/_trainable_variables/0` and so on: then keys tell no layer.
+
+    Returns:
+        The layer by the tensor's key; empty where the keys have to do.
+    """
+    if any(KEPT_BY_OPTIMIZER in name for name in listing.tensors):
+        with contextlib.suppress(CkptctlError):
+            graph = read_graph(listing)
+            return {} if graph is None else layers_of(graph)
+    return {}
 
 
 def read_elements(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
@@ -99,8 +117,8 @@ def _where(listing: Listing, tensor: Tensor) -> tuple[Index, TensorEntry]:
 
 def _undecoded(listing: Listing) -> UnreadableError:
     return UnreadableError(
-        f"{listing.path}: the values of a V1 checkpoint are not decoded here, its names, dtypes and shapes are: "
-        f"`ckptctl show {listing.path}`; `tf.train.load_checkpoint` reads the values"
+        f"{listing.path}: the values of a V1 checkpoint are not decoded here; `tf.train.load_checkpoint` "
+        f"reads them, and `ckptctl show {listing.path}` shows names, dtypes and shapes"
     )
 
 

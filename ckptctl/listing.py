@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -145,11 +146,13 @@ def list_tensors(checkpoint: OpenCheckpoint) -> Listing:
         return Listing(checkpoint, {tensor.name: tensor for tensor in tensors}, None)
     with checkpoint.index() as source:
         index = read_index(source)
-    rows = (
-        _tensor(entry.name, entry.dtype, entry.shape, sum([part.size for part in parts]), parts, entry)
-        for entry, parts in ((entry, index.parts(entry)) for entry in index.tensors())
-    )
-    return Listing(checkpoint, {tensor.name: tensor for tensor in rows}, index)
+    rows = {}
+    for entry in index.tensors():
+        name = entry.name
+        parts = index.parts(entry) if entry.slices else (entry,)
+        size = sum([part.size for part in parts])
+        rows[name] = _tensor(name, entry.dtype, entry.shape, size, parts, entry)
+    return Listing(checkpoint, rows, index)
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -169,11 +172,7 @@ def _tensor(
     parts: tuple[TensorEntry, ...],
     entry: TensorEntry | None,
 ) -> Tensor:
-    elements = 0
-    if dtype in DTYPES:
-        elements = 1
-        for extent in shape:
-            elements *= extent
+    elements = math.prod(shape) if dtype in DTYPES else 0
     return Tensor(name, dtype_name(dtype), shape, elements, size, parts, entry)
 
 

@@ -220,7 +220,7 @@ def diff_summary(diff: Diff) -> list[str]:
     unknown = len(diff.of(Kind.UNKNOWN))
     if unknown:
         lines.append(
-            f"the values of {format_count(unknown, 'tensor')} are unknown: V1 stores no checksums of them, and "
+            f"the values of {format_count(unknown, 'tensor')} may differ or not: V1 stores no checksums, and "
             "those of other slices or another byte order do not compare"
         )
     if any(one.name == _GRAPH for one in diff.of(Kind.VALUES)):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ckptctl.bundle.graph import Node, ObjectGraph
 
+KEPT_BY_OPTIMIZER = "_trainable_variables/"
+"""What stands in the key of a model's variable that was saved as one of Keras 3's optimizer."""
+
 _VARIABLES = "_variables"
 _ITERATIONS = "_iterations"
 

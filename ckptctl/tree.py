@@ -25,6 +25,9 @@ MAX_DEPTH = 64
 MAX_LINES = 500_000
 """How many lines the tree has at most."""
 
+SLOTS = " (slots)"
+"""What stands behind a layer where the optimizer's slots for it are meant."""
+
 _VALUE = "VARIABLE_VALUE"
 _MAX_PATH = 400
 
@@ -87,6 +90,11 @@ def object_tree(graph: ObjectGraph, names: Iterable[str]) -> Tree:
     return Tree(tuple(lines[:MAX_LINES]), cut=tree.cut or len(lines) > MAX_LINES)
 
 
+def layers_of(graph: ObjectGraph) -> dict[str, str]:
+    """The path of the object that holds each tensor's variable; a slot has that of its variable and `SLOTS`."""
+    return dict(_Objects(graph).layers())
+
+
 def name_tree(names: Iterable[str]) -> Tree:
     """The tree of names that slashes divide."""
     lines: list[Line] = []
@@ -134,6 +142,14 @@ class _Objects:
                 self.cut = True
                 return
             yield line
+
+    def layers(self) -> Iterator[tuple[str, str]]:
+        """Yields the key of each tensor and its layer."""
+        for node, home in self._homes.items():
+            above = self._homes[home.parent].parent if home.slot else home.parent
+            layer = self._path(above) + (SLOTS if home.slot else "")
+            for attribute in self._nodes[node].attributes:
+                yield attribute.checkpoint_key, layer.lstrip()
 
     def _settle(self, graph: ObjectGraph) -> None:
         """Gives each object that can be reached its home."""

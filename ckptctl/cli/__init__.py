@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import Any
 
@@ -52,6 +53,7 @@ def cli() -> None:
 def main() -> None:
     """Runs the command line; a process of our own, which may load TensorFlow as it needs it."""
     tensorflow.load_alone()
+    gc.set_threshold(100_000)  # what a command reads it keeps to its end: no need to go through it often
     cli()
 
 

@@ -11,6 +11,7 @@ from ckptctl.cli import options
 from ckptctl.cli.exits import Exit
 from ckptctl.compare import compare
 from ckptctl.difference import measure
+from ckptctl.elements import read_layers
 from ckptctl.listing import open_listing
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def command(*, a: str, b: str, numeric: bool, form: str, as_json: bool) -> None:
     Example:  ckptctl diff run1/ckpt-3 run1/ckpt-4 --numeric
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     with open_listing(a) as first, open_listing(b) as second:
-        diff = compare(first, second)
+        diff = compare(first, second, read_layers(second))
         numbers: dict[str, Difference | None] | None = None
         if numeric:
             diff, numbers = measure(first, second, diff)
