@@ -8,23 +8,27 @@ FIFO not waited for.
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ckptctl.bundle.dtypes import DTYPES
 from ckptctl.bundle.findings import FindingKind, Report
 from ckptctl.bundle.likeness import Kinds, Likeness
 from ckptctl.bundle.step import STEP_KEYS, Step, read_step
 from ckptctl.bundle.structure import check_structure
 from ckptctl.bundle.table import read_footer
-from ckptctl.bundle.v1 import is_v1, read_v1_step
+from ckptctl.bundle.v1 import is_v1, read_v1, read_v1_step
 from ckptctl.errors import BundleError, UnreadableError, UnsupportedError
+from ckptctl.model import Details
 from ckptctl.opened import OpenCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ckptctl.bundle.index import Index
-    from ckptctl.bundle.source import Source
+    from ckptctl.bundle.source import FileSource, Source
     from ckptctl.posix import OpenDirectory
 
 _TELLING = (FindingKind.MISSING_SHARD, FindingKind.SHARD_LENGTH)
@@ -42,10 +46,12 @@ class Contents:
     Attributes:
         problem: What is wrong; None if nothing is.
         step: The step that the checkpoint says it has.
+        details: What it holds, if that is asked for and can be told.
     """
 
     problem: str | None = None
     step: Step | None = None
+    details: Details | None = None
 
 
 class Looker:
@@ -53,12 +59,15 @@ class Looker:
 
     Args:
         directory: The directory, held open.
+        detailed: Whether `Contents.details` are asked for.
     """
 
-    def __init__(self, directory: OpenDirectory) -> None:
+    def __init__(self, directory: OpenDirectory, *, detailed: bool = False) -> None:
         self._directory = directory
+        self._detailed = detailed
         self._kinds = Kinds(STEP_KEYS)
         self._whole: dict[tuple[tuple[int, int], ...], Index] = {}
+        self._details: tuple[Index, Details] | None = None
 
     def look(self, name: str, sizes: Mapping[tuple[int, int], int]) -> Contents:
         """Looks into a TensorBundle.
@@ -83,15 +92,17 @@ class Looker:
             return Contents(_plain(error, f"{name}.index"))
         except (OSError, UnreadableError) as error:
             raise CannotReadError("its index cannot be read") from error
-        problem = self._problem(name, index, sizes)
+        known = index.kind.index if isinstance(index, Likeness) else index
+        details = self._details_of(known) if self._detailed else None
+        problem = self._problem(name, known, sizes)
         if problem is not None:
-            return Contents(problem)
+            return Contents(problem, None, details)
         try:
-            return Contents(step=read_step(index, checkpoint.shard))
+            return Contents(None, read_step(index, checkpoint.shard), details)
         except BundleError as error:
-            return Contents(str(error))
+            return Contents(str(error), None, details)
         except (OSError, UnreadableError):
-            return Contents()
+            return Contents(None, None, details)
 
     def look_v1(self, name: str, files: tuple[str, ...], *, vouched: bool) -> Contents | None:
         """Looks into a V1 checkpoint.
@@ -114,17 +125,15 @@ class Looker:
                 if not all(is_v1(source) for source in sources):
                     broken = vouched and all(_is_table(source) for source in sources)
                     return Contents("its list of tensors cannot be read") if broken else None
+                step = None
                 with contextlib.suppress(BundleError):  # TF1 knows of no number that has to be called so
-                    return Contents(step=read_v1_step(sources))
-                return Contents()
+                    step = read_v1_step(sources)
+                return Contents(None, step, _v1_details(sources) if self._detailed else None)
         except (OSError, UnreadableError) as error:
             raise CannotReadError("it cannot be read") from error
 
-    def _problem(
-        self, name: str, index: Index | Likeness, sizes: Mapping[tuple[int, int], int]
-    ) -> str | None:
-        """What is wrong with the index, or with the lengths of the shards that it means."""
-        known = index.kind.index if isinstance(index, Likeness) else index
+    def _problem(self, name: str, known: Index, sizes: Mapping[tuple[int, int], int]) -> str | None:
+        """What is wrong with an index of a kind, or with the lengths of the shards that it means."""
         here = {shard: size for (shard, shards), size in sizes.items() if shards == known.header.num_shards}
         alike = tuple(here.items())
         if self._whole.get(alike) is known:
@@ -136,6 +145,36 @@ class Looker:
             return None
         telling = next((one for one in report.findings if one.kind in _TELLING), report.findings[0])
         return _plain(telling.message, f"{name}.index")
+
+    def _details_of(self, known: Index) -> Details:
+        """What an index of a kind lists; of a run with many checkpoints it is counted once."""
+        if self._details is None or self._details[0] is not known:
+            self._details = known, _details(known)
+        return self._details[1]
+
+
+_GRAPH = b"_CHECKPOINTABLE_OBJECT_GRAPH"
+_LAYER = re.compile(rb"layer_with_weights-\d+/|layer-\d+/|_layer_checkpoint_dependencies/")
+
+
+def _details(index: Index) -> Details:
+    tensors = list(index.tensors())
+    return Details(
+        len(tensors),
+        sum(entry.elements for entry in tensors if entry.dtype in DTYPES),
+        object_based=_GRAPH in index.entries,
+        counted=STEP_KEYS[-1] in index.entries,
+        layers=any(_LAYER.match(entry.key) for entry in tensors),
+    )
+
+
+def _v1_details(sources: list[FileSource]) -> Details | None:
+    with contextlib.suppress(BundleError):
+        tensors = read_v1(sources).values()
+        return Details(
+            len(tensors), sum(math.prod(tensor.shape) for tensor in tensors if tensor.dtype in DTYPES)
+        )
+    return None
 
 
 def _plain(message: object, file: str) -> str:

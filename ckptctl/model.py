@@ -119,6 +119,25 @@ class Status(enum.Enum):
     """Listed with a path outside the directory, and nothing of that name inside."""
 
 
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a checkpoint's list of tensors tells at a glance.
+
+    Attributes:
+        tensors: How many there are.
+        parameters: How many numbers they hold, an optimizer's included.
+        object_based: Whether an object graph is saved with them, as `tf.train.Checkpoint` does.
+        counted: Whether there is a `save_counter`, as `Checkpoint.save` and a CheckpointManager keep.
+        layers: Whether the graph's root is a Keras model.
+    """
+
+    tensors: int
+    parameters: int
+    object_based: bool = False
+    counted: bool = False
+    layers: bool = False
+
+
 NAME = "name"
 """What a step is from that only the checkpoint's name tells."""
 
@@ -144,6 +163,7 @@ class Checkpoint:
             `keep_checkpoint_every_n_hours` may have left it to be kept for ever.
         linked_from: Names of links in the directory that lead to one of its files.
         problem: Why it is not complete.
+        details: What it holds, if that was asked for.
     """
 
     name: str
@@ -160,6 +180,7 @@ class Checkpoint:
     preserved: bool = False
     linked_from: tuple[str, ...] = ()
     problem: str | None = None
+    details: Details | None = None
 
     @property
     def files(self) -> tuple[File, ...]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from ckptctl.model import Checkpoint, Directory, Plan, Report, StateStatus, Status
+from ckptctl.model import Checkpoint, Directory, Plan, Report, State, StateStatus, Status
 from ckptctl.units import format_bytes, format_count
+from ckptctl.writers import writer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,13 +58,17 @@ def table(rows: Iterable[Sequence[str]], headers: Sequence[str], form: str, righ
     )
 
 
-def checkpoints(directory: Directory, form: str, sort: str = "time") -> str:
-    """The table of `ls`."""
-    rows = [
-        (one.name, _step(one), _local(one.saved), _size(one), _shards(one), _status(one))
-        for one in sorted(directory.checkpoints, key=SORT_KEYS[sort])
-    ]
-    return table(rows, ("name", "step", "saved", "size", "shards", "status"), form, right=(1, 3, 4))
+def checkpoints(directory: Directory, form: str, sort: str = "time", *, detailed: bool = False) -> str:
+    """The table of `ls`, with `detailed` that of `ls -l`."""
+    rows = []
+    for one in sorted(directory.checkpoints, key=SORT_KEYS[sort]):
+        row = [one.name, _step(one), _local(one.saved), _size(one), _shards(one)]
+        if detailed:
+            row += _details(one, directory)
+        rows.append([*row, _status(one)])
+    more = ("tensors", "parameters", "writer", "step from") if detailed else ()
+    right = (1, 3, 4, 5, 6) if detailed else (1, 3, 4)
+    return table(rows, ("name", "step", "saved", "size", "shards", *more, "status"), form, right)
 
 
 def summary(directory: Directory) -> str:
@@ -128,15 +133,16 @@ def _directory_json(directory: Directory) -> dict[str, Any]:
             "latest": None if state.latest is None else state.latest.path,
             "problem": state.problem,
         },
-        "checkpoints": [_checkpoint_json(one) for one in directory.checkpoints],
+        "checkpoints": [_checkpoint_json(one, state) for one in directory.checkpoints],
         "leftovers": [{"path": file.name, "bytes": file.size} for file in directory.leftovers],
     }
 
 
-def _checkpoint_json(one: Checkpoint) -> dict[str, Any]:
-    return {
+def _checkpoint_json(one: Checkpoint, state: State) -> dict[str, Any]:
+    found = {
         "name": one.name,
         "step": one.step,
+        "step_from": one.step_from,
         "saved": iso(one.saved),
         "bytes": one.bytes,
         "shards": len(one.shards),
@@ -148,6 +154,11 @@ def _checkpoint_json(one: Checkpoint) -> dict[str, Any]:
         "preserved": one.preserved,
         "files": [file.name for file in one.files],
     }
+    if one.details is not None:
+        found["tensors"] = one.details.tensors
+        found["parameters"] = one.details.parameters
+        found["writer"] = writer_of(one, state)
+    return found
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -189,6 +200,14 @@ def _moment(seconds: float | None, zone: dt.timezone | None) -> dt.datetime | No
 
 def _step(one: Checkpoint) -> str:
     return "" if one.step is None else str(one.step)
+
+
+def _details(one: Checkpoint, directory: Directory) -> list[str]:
+    source = one.step_from or ""
+    if one.details is None:
+        return ["", "", "", source]
+    writer = writer_of(one, directory.state) or ""
+    return [f"{one.details.tensors:,}", f"{one.details.parameters:,}", writer, source]
 
 
 def _size(one: Checkpoint) -> str:

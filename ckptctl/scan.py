@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckptctl import chronology, naming, posix, statefile
-from ckptctl.contents import CannotReadError, Looker
+from ckptctl.contents import CannotReadError, Contents, Looker
 from ckptctl.errors import UnreadableError
 from ckptctl.files import Group, Listing, file_of, list_files
 from ckptctl.model import NAME, Checkpoint, Directory, File, FileKind, Format, State, StateEntry, Status
@@ -29,7 +29,11 @@ SAVING_SECONDS = 3600.0
 
 
 def scan(
-    path: str | os.PathLike[str], *, latest_filename: str = naming.STATE_FILE, now: float | None = None
+    path: str | os.PathLike[str],
+    *,
+    latest_filename: str = naming.STATE_FILE,
+    now: float | None = None,
+    detailed: bool = False,
 ) -> Directory:
     """Looks at a directory of checkpoints.
 
@@ -37,6 +41,7 @@ def scan(
         path: The directory.
         latest_filename: The state file's name, for a trainer that chose one of its own.
         now: The time by which an incomplete checkpoint is young or old; the clock's by default.
+        detailed: Whether `Checkpoint.details` are asked for.
 
     Returns:
         What is there.
@@ -49,7 +54,7 @@ def scan(
         state, snapshot = statefile.read(directory, latest_filename)
         if snapshot is not None:
             snapshot.close()
-        return scan_open(directory, state, now=now)
+        return scan_open(directory, state, now=now, detailed=detailed)
 
 
 def scan_tree(
@@ -57,6 +62,7 @@ def scan_tree(
     *,
     latest_filename: str = naming.STATE_FILE,
     now: float | None = None,
+    detailed: bool = False,
     on_error: Callable[[UnreadableError], None] | None = None,
 ) -> Iterator[Directory]:
     """Looks at a directory and at all below it, without following links.
@@ -65,6 +71,7 @@ def scan_tree(
         path: Where to begin.
         latest_filename: See `scan`.
         now: See `scan`.
+        detailed: See `scan`.
         on_error: Is told of each directory below `path` that cannot be read.
 
     Yields:
@@ -77,7 +84,7 @@ def scan_tree(
     while waiting:
         here = waiting.pop()
         try:
-            found = scan(here, latest_filename=latest_filename, now=now)
+            found = scan(here, latest_filename=latest_filename, now=now, detailed=detailed)
         except UnreadableError as error:
             if here == path:
                 raise
@@ -89,13 +96,16 @@ def scan_tree(
         waiting.extend(os.path.join(here, name) for name in sorted(found.subdirectories, reverse=True))
 
 
-def scan_open(directory: OpenDirectory, state: State, *, now: float | None = None) -> Directory:
+def scan_open(
+    directory: OpenDirectory, state: State, *, now: float | None = None, detailed: bool = False
+) -> Directory:
     """Looks at a directory that is held open, with its state already read.
 
     Args:
         directory: The directory.
         state: What its state file said before this call.
         now: See `scan`.
+        detailed: See `scan`.
 
     Returns:
         What is there.
@@ -108,7 +118,9 @@ def scan_open(directory: OpenDirectory, state: State, *, now: float | None = Non
     except OSError as error:
         raise UnreadableError(f"{directory.path} cannot be listed: {posix.reason(error)}") from error
     state = _resolve(state, found)
-    checkpoints, leftovers = _group(directory, found, state, time.time() if now is None else now)
+    looker = Looker(directory, detailed=detailed)
+    moment = time.time() if now is None else now
+    checkpoints, leftovers = _group(directory, looker, found, state, moment)
     return Directory(
         path=directory.path,
         state=state,
@@ -135,13 +147,12 @@ def _resolve(state: State, found: Listing) -> State:
 
 
 def _group(
-    directory: OpenDirectory, found: Listing, state: State, now: float
+    directory: OpenDirectory, looker: Looker, found: Listing, state: State, now: float
 ) -> tuple[list[Checkpoint], list[File]]:
     """Makes checkpoints of files and of what the state lists; what belongs to none is left over."""
     listed = {entry.name: entry for entry in state.entries}
     if state.latest is not None:
         listed.setdefault(state.latest.name, state.latest)
-    looker = Looker(directory)
     checkpoints: list[Checkpoint] = []
     leftovers: list[File] = []
     # What stands alone under a name with a number may be a V1 checkpoint; other names need a witness.
@@ -170,7 +181,7 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> Checkpoint:
         shards.sort(key=lambda shard: (shard[0].shards, shard[0].shard))
     files = tuple([file for _, file in shards])
     kinds = {file.kind for file in (index, *files)}
-    problem, step = None, None
+    problem, seen = None, Contents()
     if FileKind.OTHER in kinds:
         odd = next(file for file in (index, *files) if file.kind is FileKind.OTHER)
         problem = f"{odd.name} is not a file"
@@ -179,19 +190,20 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> Checkpoint:
     else:
         try:
             seen = looker.look(name, {(parsed.shard, parsed.shards): file.size for parsed, file in shards})
-            problem, step = seen.problem, seen.step
+            problem = seen.problem
         except CannotReadError as error:
             index, problem = replace(index, kind=FileKind.OTHER), str(error)  # nor is it to be deleted
     return Checkpoint(
         name,
         Format.V2,
         Status.COMPLETE,
-        step=None if step is None else step.value,
-        step_from=None if step is None else step.source,
+        step=None if seen.step is None else seen.step.value,
+        step_from=None if seen.step is None else seen.step.source,
         index=index,
         shards=files,
         meta=group.meta,
         problem=problem,
+        details=seen.details,
     )
 
 
@@ -210,17 +222,16 @@ def _v1(
         files = [file_of(directory, found.bare[name])]
     if not files or any(file.kind is not FileKind.REGULAR for file in files):
         return None
-    problem, step = None, None
+    vouched = vouched or group.meta is not None
     try:
-        names = tuple([file.name for file in files])
-        seen = looker.look_v1(name, names, vouched=vouched or group.meta is not None)
+        seen = looker.look_v1(name, tuple([file.name for file in files]), vouched=vouched)
         if seen is None:
             return None
-        problem, step = seen.problem, seen.step
+        problem = seen.problem
     except CannotReadError as error:
-        if not vouched and group.meta is None:
+        if not vouched:
             return None
-        problem = str(error)
+        problem, seen = str(error), Contents()
         files = [replace(file, kind=FileKind.OTHER) for file in files]  # nor is it to be deleted
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])
@@ -228,11 +239,12 @@ def _v1(
         name,
         Format.V1,
         Status.COMPLETE,
-        step=None if step is None else step.value,
-        step_from=None if step is None else step.source,
+        step=None if seen.step is None else seen.step.value,
+        step_from=None if seen.step is None else seen.step.source,
         shards=tuple(files),
         meta=group.meta,
         problem=problem,
+        details=seen.details,
     )
 
 
@@ -287,6 +299,7 @@ def _described(
         listed=entry is not None,
         preserved=entry is None and chronology.is_preserved(state, saved, number),
         linked_from=tuple(dict.fromkeys(linked)),
+        details=made.details,
     )
 
 

@@ -132,6 +132,7 @@ def test_ls_json(tmp_path: Path, invoke: Invoke) -> None:
     assert directory["checkpoints"][1] == {
         "name": "ckpt-2",
         "step": 2,
+        "step_from": "name",
         "saved": "2023-11-14T22:14:20.500000+00:00",
         "bytes": 238,
         "shards": 1,
@@ -143,6 +144,25 @@ def test_ls_json(tmp_path: Path, invoke: Invoke) -> None:
         "preserved": False,
         "files": ["ckpt-2.index", "ckpt-2.data-00000-of-00001"],
     }
+
+
+def test_ls_long(tmp_path: Path, invoke: Invoke) -> None:
+    """`ls -l` adds what the checkpoint holds and who wrote it, in the table and in JSON."""
+    fabricate.run(tmp_path, 1)
+    (tmp_path / "ckpt-2.index").write_bytes(b"")
+    _, whole, broken = invoke("ls", "-l", "--format", "tsv", str(tmp_path)).stdout.splitlines()
+    assert [cell.strip() for cell in whole.split("\t")[5:]] == [
+        "1",
+        "100",
+        "Saver",
+        "name",
+        "complete, latest",
+    ]
+    assert [cell.strip() for cell in broken.split("\t")[5:9]] == ["", "", "", "name"]
+    (directory,) = json.loads(invoke("ls", "-l", "--json", str(tmp_path)).stdout)["directories"]
+    first, second = directory["checkpoints"]
+    assert (first["tensors"], first["parameters"], first["writer"]) == (1, 100, "Saver")
+    assert "writer" not in second
 
 
 def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:

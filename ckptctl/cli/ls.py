@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 @options.directories
 @click.option("-r", "--recursive", is_flag=True, help="Look below each DIR too; links are not followed.")
 @click.option(
+    "-l",
+    "--long",
+    "detailed",
+    is_flag=True,
+    help="Also tensors, parameters, the writer as far as the files tell, and what tells the step.",
+)
+@click.option(
     "--sort",
     type=click.Choice(list(render.SORT_KEYS)),
     default="time",
@@ -35,6 +42,7 @@ def command(
     *,
     directories: tuple[str, ...],
     recursive: bool,
+    detailed: bool,
     sort: str,
     latest_filename: str,
     form: str,
@@ -54,9 +62,11 @@ def command(
         for path in directories or (".",):
             with outcome.directory():
                 if recursive:
-                    yield from scan_tree(path, latest_filename=latest_filename, on_error=unreadable)
+                    yield from scan_tree(
+                        path, latest_filename=latest_filename, detailed=detailed, on_error=unreadable
+                    )
                 else:
-                    yield scan(path, latest_filename=latest_filename)
+                    yield scan(path, latest_filename=latest_filename, detailed=detailed)
 
     def unreadable(error: Exception) -> None:
         complain(str(error))
@@ -71,7 +81,7 @@ def command(
             if plain:
                 click.echo(("\n" if at else "") + render.summary(directory))
             if directory.checkpoints:
-                click.echo(render.checkpoints(directory, form, sort))
+                click.echo(render.checkpoints(directory, form, sort, detailed=detailed))
     if not any(directory.checkpoints for directory in seen):
         outcome.add(Exit.UNREADABLE)
     outcome.exit()
