@@ -20,8 +20,8 @@ def verdicts(made: Iterable[Verdict], form: str) -> str:
         (
             one.checkpoint,
             one.status.value,
-            str(one.tensors),
-            format_bytes(one.bytes),
+            str(one.tensors) if one.ok or one.tensors else "",
+            format_bytes(one.bytes) if one.ok or one.bytes else "",
             one.level.value,
             str(len(one.findings) or ""),
         )

@@ -34,7 +34,7 @@ def command(*, path: str, verified: bool, workers: int, latest_filename: str, as
     complete checkpoint instead. What is passed over, and why, is said on stderr.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 there is none; 4 refused, to protect data; 130 interrupted.
+    Exit codes: 0 fine; 2 usage; 3 there is none, or DIR cannot be read; 130 interrupted.
 
     \b
     Example:  python train.py --restore "$(ckptctl latest --verified runs/a)"

@@ -56,7 +56,7 @@ def command(
     """Verifies checkpoints: those named, and all in each DIR (default: the current one), oldest first.
 
     Every tensor's checksum is compared, and whatever is wrong is listed: nothing stops at the first finding.
-    A checkpoint is named by its prefix or by any of its files. TensorFlow is not needed, and a trainer may be
+    A checkpoint is named by its prefix or by any of its files. TensorFlow is not loaded, and a trainer may be
     at work.
 
     \b
@@ -182,5 +182,7 @@ def _show(verdicts: list[Verdict], level: Level, form: str) -> None:
         click.echo(("\n" if any(one.findings for one in verdicts) else "") + render_verify.summary(verdicts))
     if any(one.level is not level for one in verdicts):
         complain("the numbers in a V1 checkpoint are not looked at, only their checksums")
-    if not all(one.ok for one in verdicts):
-        complain("`ckptctl latest --verified DIR` finds the newest that passes")
+    bad = next((one for one in verdicts if _EXITS[one.status] is Exit.FOUND), None)
+    if bad is not None:
+        directory = os.path.dirname(bad.checkpoint)
+        complain(f"`ckptctl latest --verified {directory}` finds the newest that passes")
