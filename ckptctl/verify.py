@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from ckptctl import naming
 from ckptctl.bundle.findings import Finding, FindingKind, Report
+from ckptctl.bundle.index import read_index
 from ckptctl.bundle.slices import check_cover
-from ckptctl.bundle.table import MAGIC, Table
+from ckptctl.bundle.table import MAGIC, BlockTooLargeError, Table
 from ckptctl.bundle.v1 import check_v1, read_v1
 from ckptctl.bundle.verification import verify_bundle
-from ckptctl.errors import BundleError, UnreadableError
+from ckptctl.errors import BundleError, UnreadableError, UnsupportedError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint
 from ckptctl.posix import reason
@@ -62,7 +63,7 @@ class VerdictStatus(enum.Enum):
     """What is there is right, and a shard, the end of one, or the end of the index is not there."""
     MISSING = "missing"
     UNREADABLE = "unreadable"
-    """The system does not let us read it, or it is no regular file."""
+    """The system does not let us read it, it is no regular file, or it is of a version not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,8 @@ def _verify_v2(checkpoint: OpenCheckpoint, level: Level, workers: int, progress:
             progress=progress,
         )
         cut = _is_cut(source)
+        if not found.ok and _is_unsupported(source):
+            return Verdict(checkpoint.path, VerdictStatus.UNREADABLE, level, findings=found.findings)
     tensors = 0 if found.index is None else sum(1 for _ in found.index.tensors())
     size = 0 if found.index is None else found.index.data_bytes
     status = _judge(found.findings, cut=cut)
@@ -238,6 +241,16 @@ def _check_v1_tensors(sources: Sequence[Source], report: Report) -> int:
 def _is_cut(source: Source) -> bool:
     """Whether a table lacks its end: tables are written front to back."""
     return source.size < len(_MAGIC) or source.pread(len(_MAGIC), source.size - len(_MAGIC)) != _MAGIC
+
+
+def _is_unsupported(source: Source) -> bool:
+    """Whether nothing speaks against an index but that it is newer or larger than what is read here."""
+    try:
+        read_index(source)
+    except BundleError as error:
+        # A footer that is damaged may claim a block too large as well.
+        return isinstance(error, UnsupportedError) and not isinstance(error, BlockTooLargeError)
+    return False
 
 
 def _judge(findings: Sequence[Finding], *, cut: bool) -> VerdictStatus:

@@ -180,6 +180,16 @@ def test_more_findings_than_are_kept(tmp_path: Path) -> None:
     assert len(verdict.findings) == 10_001
 
 
+def test_newer_version(tmp_path: Path) -> None:
+    """A bundle of a version that is not known here cannot be read, which says nothing against it."""
+    made = writer.BundleWriter()
+    made.entries[b""] = writer.header_proto(1, min_consumer=9)
+    made.write(tmp_path, "ckpt-1")
+    verdict = judge(tmp_path / "ckpt-1")
+    assert verdict.status is UNREADABLE
+    assert "version" in verdict.findings[0].message
+
+
 def test_v1(tmp_path: Path) -> None:
     """A V1 checkpoint passes with one file or several; its numbers are not looked at: the level says so."""
     v1(tmp_path)
