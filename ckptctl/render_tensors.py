@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ckptctl import render
 from ckptctl.bundle.graph import OBJECT_GRAPH_KEY
 from ckptctl.compare import Kind
-from ckptctl.listing import SORT_KEYS, VALUE_SUFFIX, short_names
+from ckptctl.listing import VALUE_SUFFIX, short_names
 from ckptctl.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -55,14 +55,8 @@ def table(rows: Sequence[Sequence[str]], headers: Sequence[str], form: str, righ
         for header, column in zip(headers, columns, strict=True)
     ]
     line = _GAP.join(f"{{:{'>' if at in numeric else '<'}{width}}}" for at, width in enumerate(widths)).format
-    return "\n".join(
-        [line(*headers), _GAP.join("-" * width for width in widths), *[line(*row) for row in cells]]
-    )
-
-
-def sorted_tensors(tensors: Iterable[Tensor], sort: str) -> list[Tensor]:
-    """Tensors in the order of a key of `SORT_KEYS`, lowest first; by name where that is the same."""
-    return sorted(tensors, key=SORT_KEYS[sort])
+    rule = _GAP.join("-" * width for width in widths)
+    return "\n".join([line(*headers).rstrip(), rule, *[line(*row).rstrip() for row in cells]])
 
 
 def summary(listing: Listing, tensors: Sequence[Tensor]) -> str:
