@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SECONDS_BETWEEN = 0.1
-_INTERRUPTED = 130
-"""128 and the number of SIGINT."""
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class Progress:
