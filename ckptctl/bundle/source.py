@@ -6,6 +6,7 @@ nothing in `ckptctl.bundle` ever sees a path. Reads give their place, so threads
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -132,8 +133,11 @@ class BytesSource:
 
 
 def new_buffer(size: int = CHUNK_BYTES) -> memoryview:
-    """A buffer for `stream`; one for each thread, used again for each range."""
-    return memoryview(bytearray(size))
+    """A buffer for `stream`; one for each thread, used again for each range.
+
+    It begins at a page: to where a bytearray does, the kernel takes twice as long to copy.
+    """
+    return memoryview(mmap.mmap(-1, size))
 
 
 def read_exactly(source: Source, length: int, offset: int, what: str) -> bytes:
