@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ckptctl.bundle.entries import TensorEntry
+    from ckptctl.bundle.slices import TensorSlice
     from ckptctl.listing import Listing, Tensor
 
 
@@ -74,11 +75,12 @@ class Share:
 
     def add(self, one: Comparison) -> None:
         """Takes in a tensor."""
+        parameters = one.parameters
         self.tensors += 1
-        self.parameters += one.parameters
+        self.parameters += parameters
         if one.kind is not Kind.SAME and one.kind is not Kind.UNKNOWN:
             self.changed_tensors += 1
-            self.changed_parameters += one.parameters
+            self.changed_parameters += parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,13 @@ class Diff:
         """How much of each layer differs, in the order of the layers' names."""
         shares: dict[str, Share] = {}
         for one in self.comparisons:
-            shares.setdefault(self.layers.get(one.name) or layer_of(one.name), Share()).add(one)
+            layer = self.layers.get(one.name)
+            if layer is None:
+                layer = layer_of(one.name)
+            share = shares.get(layer)
+            if share is None:
+                share = shares[layer] = Share()
+            share.add(one)
         return dict(sorted(shares.items()))
 
 
@@ -170,11 +178,14 @@ def _kind(a: Tensor | None, b: Tensor | None, *, byte_order_differs: bool) -> Ki
 
 def _kind_of_parts(a: Sequence[TensorEntry], b: Sequence[TensorEntry]) -> Kind:
     """What the checksums say; in V1 there are none, and those of other slices do not compare."""
-    ours = {part.slice: (part.size, part.crc32c) for part in a}
-    others = {part.slice: (part.size, part.crc32c) for part in b}
+    ours, others = _stored(a), _stored(b)
     if not ours or ours.keys() != others.keys():
         return Kind.UNKNOWN
     return Kind.SAME if ours == others else Kind.VALUES
+
+
+def _stored(parts: Sequence[TensorEntry]) -> dict[TensorSlice | None, tuple[int, int]]:
+    return {part.slice: (part.size, part.crc32c) for part in parts}
 
 
 def _width(tensor: Tensor) -> int | None:

@@ -43,20 +43,19 @@ def table(rows: Sequence[Sequence[str]], headers: Sequence[str], form: str, righ
     """A table as `render.table` makes it.
 
     Tabulate takes 20 us a row, which is most of a second for a large model. So its `simple` format is written
-    here, unless a cell holds what may be wider or narrower than its characters are many.
+    here, unless a cell holds what has to be escaped, or may be wider than its characters are many.
     """
     numeric = set(right)
-    if form != "simple" or not all("".join(row).isascii() for row in rows):
+    if form != "simple" or not all(text.isascii() and text.isprintable() for text in map("".join, rows)):
         return render.table(rows, headers, form, numeric)
-    cells = [[render.escape(cell) for cell in row] for row in rows]
-    columns = list(zip(*cells, strict=True)) or [()] * len(headers)
+    columns = list(zip(*rows, strict=True)) or [()] * len(headers)
     widths = [
         max(len(header) + 2, max(map(len, column), default=0))
         for header, column in zip(headers, columns, strict=True)
     ]
     line = _GAP.join(f"{{:{'>' if at in numeric else '<'}{width}}}" for at, width in enumerate(widths)).format
     rule = _GAP.join("-" * width for width in widths)
-    return "\n".join([line(*headers).rstrip(), rule, *[line(*row).rstrip() for row in cells]])
+    return "\n".join([line(*headers).rstrip(), rule, *[line(*row).rstrip() for row in rows]])
 
 
 def summary(listing: Listing, tensors: Sequence[Tensor]) -> str:
@@ -149,7 +148,7 @@ def _tree_row(line: Line, listing: Listing) -> tuple[str, str, str, str, str]:
 
 def diff_tables(diff: Diff, numbers: Mapping[str, Difference | None] | None, form: str) -> str:
     """What differs, tensor by tensor, then layer by layer; empty if nothing does."""
-    differing = sorted(diff.of(*[kind for kind in Kind if kind is not Kind.SAME]), key=_rank)
+    differing = [one for kind in Kind if kind is not Kind.SAME for one in diff.of(kind)]
     if not differing:
         return ""
     headers = ["", "name", "dtype", "shape", "parameters"]
@@ -168,10 +167,6 @@ def diff_tables(diff: Diff, numbers: Mapping[str, Difference | None] | None, for
         layer_headers = ("layer", "tensors", "parameters", "changed")
         text += "\n\n" + table(layers, layer_headers, form, right=(1, 2, 3))
     return text
-
-
-def _rank(one: Comparison) -> int:
-    return list(Kind).index(one.kind)
 
 
 def _diff_row(one: Comparison, name: str) -> list[str]:

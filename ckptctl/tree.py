@@ -91,7 +91,7 @@ def object_tree(graph: ObjectGraph, names: Iterable[str]) -> Tree:
 
 
 def layers_of(graph: ObjectGraph) -> dict[str, str]:
-    """The path of the object that holds each tensor's variable; a slot has that of its variable and `SLOTS`."""
+    """The path of the object that holds each tensor's variable; of a slot with `SLOTS` behind it."""
     return dict(_Objects(graph).layers())
 
 

@@ -4,8 +4,8 @@
 
 One line a command. All times are seconds of a whole process, start-up included, the best of so many; memory
 is the process's peak. `import click` beside them is what Python and Click take alone. Of the two checkpoints
-that `diff` compares every second tensor differs. `--stats` and `--numeric` read one tensor of so many MiB, and
-another of four times as many.
+that `diff` compares every second tensor differs. `--stats` and `--numeric` read one tensor of so many MiB,
+and another of four times as many.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from crc32c import crc32c
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -35,14 +35,14 @@ def fill_many(directory: Path, name: str, tensors: int, factor: int) -> None:
     bundle = writer.BundleWriter(block_bytes=1 << 12)
     for number in range(tensors):
         key = f"model/layer_{number // 4}/weights_{number % 4}/.ATTRIBUTES/VARIABLE_VALUE"
-        value = np.full(4, number * (factor if number % 2 else 1), "<f4")
-        bundle.add(key.encode(), _FLOAT, [2, 2], value.tobytes())
+        value = float(number * (factor if number % 2 else 1))
+        bundle.add(key.encode(), _FLOAT, [2, 2], struct.pack("<f", value) * 4)
     bundle.write(directory, name)
 
 
 def fill_large(directory: Path, name: str, mib: int, value: float) -> None:
     """Writes a checkpoint of one large tensor."""
-    piece = np.full(_CHUNK_BYTES // 4, value, "<f4").tobytes()
+    piece = struct.pack("<f", value) * (_CHUNK_BYTES // 4)
     crc = 0
     with (directory / f"{name}.data-00000-of-00001").open("wb") as shard:
         for _ in range(mib):
