@@ -60,7 +60,9 @@ class Case:
         kept: On disk after `prune --keep 3`.
         final: On disk after a second run with two saves more.
         second_max_to_keep: What the second run is told to keep.
-        scale: The number at the name's end for each save; None if there is none.
+        scale: The step that each save says it was made at, for each number of it.
+        step_from: What says so.
+        writer: Who wrote it, as `ls -l` tells.
         step: The training step of the newest checkpoint of the first run.
         format: `v1` or `v2`.
         shards: Data files of a checkpoint.
@@ -80,7 +82,9 @@ class Case:
     max_to_keep: int | None = None
     second_max_to_keep: int | None = None
     preserved: tuple[int, ...] = ()
-    scale: int | None = 1
+    scale: int = 1
+    step_from: str = "optimizer/_iterations"
+    writer: str = "CheckpointManager"
     step: int = 6
     format: str = "v2"
     shards: int = 1
@@ -122,7 +126,9 @@ CASES = [
         listed=(2, 3, 4, 5, 6),
         kept=(4, 5, 6),
         final=(6, 7, 8),
+        scale=10,
         step=60,
+        step_from="step",
     ),
     Case(
         trainer="own-names",
@@ -131,7 +137,9 @@ CASES = [
         listed=(6,),
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
+        scale=10,
         step=60,
+        writer="Checkpoint.save",
     ),
     Case(
         trainer="manager-own-name",
@@ -161,6 +169,7 @@ CASES = [
         listed=None,
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
+        writer="Checkpoint.write",
     ),
     Case(
         trainer="sharded",
@@ -184,6 +193,8 @@ CASES = [
         listed=(2, 3, 4, 5, 6),
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="saver",
@@ -196,6 +207,8 @@ CASES = [
         kept=(6, 7, 8),
         final=(6, 7, 8, 9, 10),
         step=8,
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="saver-unlimited",
@@ -204,6 +217,8 @@ CASES = [
         listed=(6,),
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="saver-sharded",
@@ -213,6 +228,8 @@ CASES = [
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
         shards=3,
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="saver-v1",
@@ -222,6 +239,8 @@ CASES = [
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
         format="v1",
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="saver-v1-sharded",
@@ -233,6 +252,8 @@ CASES = [
         format="v1",
         shards=2,
         pattern="-?????-of-00002",
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="saver-latest-filename",
@@ -242,6 +263,8 @@ CASES = [
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
         latest_filename=LATEST_FILENAME,
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="monitored",
@@ -251,6 +274,8 @@ CASES = [
         kept=(4, 5, 6),
         second_max_to_keep=3,
         final=(6, 7, 8),
+        step_from="global_step",
+        writer="Saver",
     ),
     Case(
         trainer="keras2-model-checkpoint",
@@ -259,9 +284,17 @@ CASES = [
         listed=(6,),
         kept=(4, 5, 6),
         final=(4, 5, 6, 7, 8),
-        scale=None,
+        writer="Keras",
     ),
-    Case(trainer="keras2-backup", below=BACKUP_DIRECTORY, trained=(6,), listed=(6,), kept=(6,), final=(8,)),
+    Case(
+        trainer="keras2-backup",
+        below=BACKUP_DIRECTORY,
+        trained=(6,),
+        listed=(6,),
+        kept=(6,),
+        final=(8,),
+        step_from="model/optimizer/_iterations",
+    ),
 ]
 
 Files = dict[str, bytes]
@@ -327,7 +360,7 @@ def tell(case: Case, directory: Path) -> Story:
     run_trainer(case.trainer, directory, saves=case.saves, max_to_keep=case.max_to_keep)
     place = directory / case.below
     trained = files(place)
-    listing = ask("ls", place, *case.options())
+    listing = ask("ls", "-l", place, *case.options())
     report = ask("prune", place, "--keep", "3", *case.options())
     pruned = files(place)
     found = restore_and_train(case.trainer, directory, saves=2, max_to_keep=case.second_max_to_keep)
@@ -373,7 +406,7 @@ def test_trainer_writes_what_the_case_says(case: Case, story: Story) -> None:
 
 @each_trainer
 def test_ls_lists_every_checkpoint(case: Case, story: Story) -> None:
-    """`ls` lists every checkpoint on disk, oldest first, with its step, and tells which one is the latest."""
+    """`ls` lists every checkpoint on disk, oldest first: step, writer, and which one is the latest."""
     newest = case.names(case.trained)[-1]
     listed = case.listed or ()
     assert [
@@ -382,6 +415,8 @@ def test_ls_lists_every_checkpoint(case: Case, story: Story) -> None:
             for key in (
                 "name",
                 "step",
+                "step_from",
+                "writer",
                 "status",
                 "format",
                 "shards",
@@ -395,7 +430,9 @@ def test_ls_lists_every_checkpoint(case: Case, story: Story) -> None:
     ] == [
         {
             "name": name,
-            "step": None if case.scale is None else number * case.scale,
+            "step": number * case.scale,
+            "step_from": case.step_from,
+            "writer": case.writer,
             "status": "complete",
             "format": case.format,
             "shards": case.shards,
@@ -497,11 +534,13 @@ def test_preserved_ones_go_when_told_so(case: Case, story: Story) -> None:
 
 @only("async")
 def test_numbers_that_began_again(case: Case, story: Story) -> None:
-    """Where numbers and times disagree about the newest three, both sets stay until `--order` decides."""
+    """Where the numbers of the names have begun again, the checkpoints themselves tell what is newest."""
     listing = ask("ls", story.directory)
     assert [checkpoint["name"] for checkpoint in listing["checkpoints"]] == case.names(case.final)
-    assert ask("prune", story.directory, "--keep", "3")["deleted"] == []
-    assert ask("prune", story.directory, "--keep", "3", "--order", "time")["deleted"] == case.names((4, 5))
+    assert [checkpoint["step"] for checkpoint in listing["checkpoints"]] == [4, 5, 6, 7, 8]
+    report = ask("prune", story.directory, "--keep", "3")
+    assert report["deleted"] == case.names((4, 5))
+    assert not [note for note in report["notes"] if "disagree" in note]
     found = restore_and_train(case.trainer, story.directory)
     assert (found.restored, found.step) == (str(story.directory / "ckpt-2"), 8)
 
