@@ -180,16 +180,17 @@ class Watcher:
     # The loop
 
     def _wait(self, next_rescan: float) -> None:
-        """Waits for a mark or until something is due, and takes all the marks that there are."""
+        """Waits for a mark or until something is due, and takes the marks that there are by then."""
         if self._stopping:
             return
         wake = min([next_rescan, *(self._due_at(due) for due in self._due.values())])
         with contextlib.suppress(queue.Empty):
-            mark = self._marks.get(timeout=min(_LONGEST_WAIT, max(0.0, wake - time.monotonic())))
-            while True:
+            marks = [self._marks.get(timeout=min(_LONGEST_WAIT, max(0.0, wake - time.monotonic())))]
+            # No more than these: where they come as fast as they are taken, this would go on for ever.
+            marks += [self._marks.get_nowait() for _ in range(self._marks.qsize())]
+            for mark in dict.fromkeys(marks):
                 if mark is not None:
                     self._mark(mark)
-                mark = self._marks.get_nowait()
 
     def _mark(self, path: str) -> None:
         now = time.monotonic()
@@ -309,8 +310,11 @@ class Watcher:
         try:
             found = os.stat(target)
             seen = (target, found.st_dev, found.st_ino)
-            if seen != root.watched or not self._is_alive(root):
+            elsewhere = seen != root.watched
+            if elsewhere or not self._is_alive(root):
                 self._watch(root, seen, recursive=there and self._recursive)
+                if elsewhere:
+                    self._mark(root.path)  # what came between our look and this watch made no event
                 if there and root.claim is not None:
                     self._claim_again(root)
         except OSError as error:
@@ -322,7 +326,6 @@ class Watcher:
             if there:
                 self._claim_again(root)
                 self._say("watching", root.path)
-                self._mark(root.path)
             else:
                 self._say("waiting" if first else "gone", root.path)
 

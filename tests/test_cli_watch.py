@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import select
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -228,6 +230,34 @@ def test_directory_that_is_not_there_yet(tmp_path: Path, watch: Callable[..., Wa
     watching.until(lambda: fabricate.names(run) == ckpts(5, 6, 7))
     watching.stop()
     assert watching.count("waiting", run) == watching.count("watching", run) == 1
+
+
+def test_directory_that_comes_between_a_look_and_a_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made below a new parent before that is watched makes no event, and is seen all the same."""
+    run = tmp_path / "project" / "runs" / "one"
+    watcher = Watcher([str(run)], Policy((Newest(3),)), settle=0.05)
+    watch = watcher._watch
+    watched = queue.SimpleQueue[str]()
+
+    def late(root: Any, seen: tuple[str, int, int], *, recursive: bool) -> None:
+        if seen[0] == str(tmp_path / "project"):
+            fabricate.run(run, 6)
+        watch(root, seen, recursive=recursive)
+        watched.put(seen[0])
+
+    monkeypatch.setattr(watcher, "_watch", late)
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    try:
+        assert watched.get(timeout=DEADLINE) == str(tmp_path)
+        (tmp_path / "project").mkdir()
+        assert watched.get(timeout=DEADLINE) == str(tmp_path / "project")
+        assert watched.get(timeout=DEADLINE) == str(run)
+    finally:
+        watcher.stop()
+        thread.join()
 
 
 def has_made_anything(directory: Path) -> bool:
