@@ -40,6 +40,7 @@ FLOOR = {
     "difference": 7,
     "render_tensors": 8,
     "scan": 5,
+    "restore": 5,
     "verify": 6,
     "render_verify": 7,
     "prune": 6,
@@ -48,6 +49,7 @@ FLOOR = {
     "cli": 9,
     "__main__": 10,
     "demo_trainer": 10,
+    "restoring": 10,
 }
 """A module may import modules of lower floors, and of its own folder."""
 
@@ -84,7 +86,7 @@ def test_foreign_packages_have_one_door(name: str) -> None:
         "click": {"cli"},
         "watchdog": {"watch"},
         "tabulate": {"render", "cli"},
-        "tensorflow": {"tensorflow", "demo_trainer"},
+        "tensorflow": {"tensorflow", "demo_trainer", "restoring"},
         "keras": {"demo_trainer"},
     }
     for imported in imports(MODULES[name]):
@@ -100,6 +102,9 @@ def test_module_can_be_read_at_a_sitting(name: str) -> None:
     assert len(MODULES[name].read_text().splitlines()) <= 420
 
 
-def test_nothing_imports_the_demo_trainer() -> None:
-    """The demo's trainer is a program of its own."""
-    assert not [name for name, path in MODULES.items() if "ckptctl.demo_trainer" in imports(path)]
+@pytest.mark.parametrize("program", ["demo_trainer", "restoring"])
+def test_nothing_imports_a_program(program: str) -> None:
+    """What loads all of TensorFlow runs in a process of its own."""
+    for name, path in MODULES.items():
+        if name.split(".", maxsplit=1)[0] != program:
+            assert not [one for one in imports(path) if f"{one}.".startswith(f"ckptctl.{program}.")], name

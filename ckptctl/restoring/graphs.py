@@ -1,0 +1,188 @@
+"""Restores a name-based checkpoint with its `.meta`: the graph is imported, and its Saver restores a session.
+
+A `.meta` is a program, and as little to be trusted as any other file of the directory: the operation that it
+names for a restore might write files or run Python. So nothing of it is imported but what that operation
+depends on, and only if every operation among that is one that a Saver restores with. The rest of the graph,
+its functions and its collections stay outside; that a model has an operation which is not known here is no
+obstacle either.
+
+Answers to `tensorflow/python/training/saver.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from ckptctl.bundle.findings import Finding, FindingKind
+from ckptctl.restoring.nodes import brief
+from ckptctl.restoring.stored import array
+
+if TYPE_CHECKING:
+    from ckptctl.bundle.findings import Report
+    from ckptctl.restoring.stored import Array, Stored
+
+MAX_META_BYTES = 1 << 30
+"""The largest `.meta` that is read: TensorFlow's limit is twice that, real ones have tens of megabytes."""
+
+ALLOWED = frozenset(
+    {
+        "Assign", "AssignVariableOp", "Const", "Identity", "NoOp", "Placeholder", "PlaceholderWithDefault",
+        "Reshape", "RestoreV2", "VarHandleOp", "Variable", "VariableV2",
+    }
+)  # fmt: skip
+"""The operations that a Saver restores variables with."""
+
+_ASSIGN = frozenset({"Assign", "AssignVariableOp"})
+_PASS_ON = frozenset({"Identity", "Reshape"})
+
+
+class NotRestorableError(Exception):
+    """A graph restores in no way that is carried out here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Assignment:
+    """A variable, and what is restored into it.
+
+    Attributes:
+        variable: The name of its node.
+        tensor: The name of the tensor in the checkpoint.
+        part: Which part of it, as RestoreV2 takes it; "" for all.
+    """
+
+    variable: str
+    tensor: str
+    part: str
+
+
+def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str]:
+    """Restores all variables of the graph in a session, and compares every value.
+
+    Args:
+        prefix: The checkpoint's, or the pattern of the files of a sharded V1 checkpoint.
+        meta: What the `.meta` holds.
+        stored: What the checkpoint's files hold.
+        report: Takes what does not restore.
+
+    Returns:
+        The names of the tensors whose restored values were compared.
+    """
+    try:
+        message = tf.compat.v1.MetaGraphDef.FromString(meta)
+        nodes = _restoring(message)
+        assignments = _assignments(nodes)
+    except NotRestorableError as error:
+        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta's graph: {error}"))
+        return set()
+    except Exception as error:  # noqa: BLE001 - what protobuf raises depends on its implementation
+        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta is no MetaGraphDef: {brief(error)}"))
+        return set()
+    try:
+        values = _run(prefix, message, nodes, assignments)
+    except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises is what we are here to hear
+        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta's graph does not restore: {brief(error)}"))
+        return set()
+    for one, value in zip(assignments, values, strict=True):
+        if one.tensor in stored.specs:
+            stored.compare(
+                one.tensor, value, report, lambda whole, one=one, value=value: _part(one, whole, value)
+            )
+    return {one.tensor for one in assignments}
+
+
+def _name(reference: str) -> str:
+    """The node that an input, an operation or a tensor's name refers to."""
+    return reference.removeprefix("^").split(":")[0]
+
+
+def _restoring(meta: Any) -> dict[str, Any]:
+    """The nodes that the restore operation depends on, itself among them."""
+    if not meta.HasField("saver_def"):
+        raise NotRestorableError("has no Saver")
+    nodes = {node.name: node for node in meta.graph_def.node}
+    found: dict[str, Any] = {}
+    waiting = [_name(meta.saver_def.restore_op_name), _name(meta.saver_def.filename_tensor_name)]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        if name not in nodes:
+            raise NotRestorableError(f"has no operation {name!r}, which restoring needs")
+        node = nodes[name]
+        if node.op not in ALLOWED:
+            raise NotRestorableError(
+                f"restores with {node.op!r} ({name!r}), which is none of the operations that are carried out here"
+            )
+        found[name] = node
+        waiting.extend(_name(reference) for reference in node.input)
+    return found
+
+
+def _assignments(nodes: dict[str, Any]) -> list[_Assignment]:
+    made = []
+    for node in nodes.values():
+        if node.op not in _ASSIGN:
+            continue
+        variable, source = (*node.input, "", "")[:2]
+        seen = 0
+        while nodes[_name(source)].op in _PASS_ON and seen <= len(nodes):
+            source = (*nodes[_name(source)].input, "")[0]
+            seen += 1
+        restoring = nodes[_name(source)]
+        if restoring.op != "RestoreV2":
+            raise NotRestorableError(f"assigns to {_name(variable)!r} what no RestoreV2 gives")
+        number = int(source.partition(":")[2] or 0)
+        names, parts = (_strings(nodes, reference) for reference in restoring.input[1:3])
+        made.append(_Assignment(_name(variable), names[number].decode(), parts[number].decode()))
+    if not made:
+        raise NotRestorableError("restores no variable")
+    return made
+
+
+def _strings(nodes: dict[str, Any], reference: str) -> list[bytes]:
+    node = nodes[_name(reference)]
+    if node.op != "Const":
+        raise NotRestorableError(f"computes {node.name!r}, the names of what it restores")
+    return [*tf.make_ndarray(node.attr["value"].tensor).reshape(-1)]
+
+
+def _run(prefix: str, meta: Any, nodes: dict[str, Any], assignments: list[_Assignment]) -> list[Array]:
+    """Imports the nodes, restores, and returns the variables' values."""
+    kept = tf.compat.v1.MetaGraphDef()
+    kept.CopyFrom(meta)
+    kept.ClearField("collection_def")
+    kept.ClearField("signature_def")
+    kept.ClearField("object_graph_def")
+    kept.ClearField("asset_file_def")
+    kept.graph_def.Clear()
+    kept.graph_def.versions.CopyFrom(meta.graph_def.versions)
+    for node in nodes.values():
+        added = kept.graph_def.node.add()
+        added.CopyFrom(node)
+        added.attr.pop("_class", None)  # where to place it: beside nodes that may not be here
+    with tf.Graph().as_default() as graph:
+        saver = tf.compat.v1.train.import_meta_graph(kept, clear_devices=True)
+        fetches = []
+        for one in assignments:
+            variable = graph.get_operation_by_name(one.variable)
+            value = variable.outputs[0]
+            if variable.type == "VarHandleOp":
+                value = tf.raw_ops.ReadVariableOp(resource=value, dtype=variable.get_attr("dtype"))
+            fetches.append(value)
+        with tf.compat.v1.Session(graph=graph) as session:
+            saver.restore(session, prefix)
+            return [array(session.run(value)) for value in fetches]
+
+
+def _part(one: _Assignment, whole: Array, like: Array) -> Array:
+    """The part of a stored tensor that a variable is restored from, in the variable's shape."""
+    if one.part:
+        ranges = []
+        for extent in one.part.split()[-1].split(":"):
+            start, _, length = extent.partition(",")
+            ranges.append(slice(None) if start == "-" else slice(int(start), int(start) + int(length)))
+        whole = whole[tuple(ranges)]
+    return whole.reshape(like.shape) if whole.size == like.size else whole

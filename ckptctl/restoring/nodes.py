@@ -1,0 +1,200 @@
+"""One object of a checkpoint's tree, rebuilt to hold what was saved of it.
+
+A container has children and no values. What was saved as a variable becomes a `tf.Variable`, a lookup table a
+`MutableHashTable`, Python state a `PythonState`. Anything else becomes a holder: TensorFlow restores its
+tensors as it does any other's, but whether the class that saved them would take them is not proven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from ckptctl.bundle.dtypes import DTYPES, STRING, VARIANT
+from ckptctl.restoring.stored import Spec, Stored, array, known, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ckptctl.bundle.findings import Report
+    from ckptctl.bundle.graph import Attribute, Node
+    from ckptctl.restoring.stored import Array
+
+    Trackable = Any
+
+_VALUE = "VARIABLE_VALUE"
+_STATES = frozenset({"py_state", "OBJECT_CONFIG_JSON"})
+"""Strings that are nothing but strings to a restore: Python's state, and the configuration Keras 2 adds."""
+
+_ATTRIBUTES = ".ATTRIBUTES/"
+_KEYS, _VALUES = "-keys", "-values"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """An object.
+
+    Attributes:
+        trackable: What TensorFlow restores into.
+        values: Its values after that, by the name of their tensor.
+        doubt: Why a restore into it does not prove one into the object that was saved; "" if it does.
+    """
+
+    trackable: Trackable
+    values: Callable[[], dict[str, Array]] = dict
+    doubt: str = ""
+
+    def compare(self, stored: Stored, report: Report) -> set[str]:
+        """Compares what was restored with what is stored; returns the names of the tensors."""
+        values = self.values()
+        for name, value in values.items():
+            stored.compare(name, value, report, whole)
+        return set(values)
+
+
+@dataclass(frozen=True, slots=True)
+class _RebuiltTable(Rebuilt):
+    """A lookup table, which keeps no order."""
+
+    def compare(self, stored: Stored, report: Report) -> set[str]:
+        keys, values = self.values().items()
+        order, stored_order = _order(keys[1]), _order(stored.value(keys[0]))
+        for name, value in (keys, values):
+            stored.compare(name, value[order], report, lambda whole: whole[stored_order])
+        return {keys[0], values[0]}
+
+
+def _order(keys: Array) -> Array:
+    return np.argsort(keys.reshape(-1), kind="stable")
+
+
+def rebuild(node: Node, slots: Callable[[int], Trackable], specs: dict[str, Spec]) -> Rebuilt:
+    """Makes an object, without its children.
+
+    Args:
+        node: It, as it was saved; each of its tensors is in the checkpoint.
+        slots: The object of a node, by its number: an optimizer is asked for its slot variables.
+        specs: The checkpoint's tensors.
+    """
+    if node.registered_saver:
+        doubt = f"was saved by {node.registered_saver!r}, a saver that its program registers"
+        return Rebuilt(_Container(slots), doubt=doubt)
+    attributes = node.attributes
+    if not attributes:
+        return Rebuilt(_Container(slots))
+    try:
+        if len(attributes) == 1 and attributes[0].name == _VALUE and known(specs[_key(attributes)].dtype):
+            return _variable(_key(attributes), specs[_key(attributes)])
+        if len(attributes) == 1 and attributes[0].name in _STATES and _is_text(specs[_key(attributes)]):
+            state = _State()
+            return Rebuilt(state, lambda: {_key(attributes): array(state.value)})
+        if (table := _table(attributes, specs)) is not None:
+            return table
+        return _holder(attributes, specs)
+    except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises where it cannot make one
+        return Rebuilt(_Container(slots), doubt=f"cannot be made here: {brief(error)}")
+
+
+def brief(error: BaseException) -> str:
+    """The first line of an error, of bounded length."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:_BRIEF]}" if lines else type(error).__name__
+
+
+_BRIEF = 300
+
+
+def _key(attributes: Sequence[Attribute]) -> str:
+    return attributes[0].checkpoint_key
+
+
+def _is_text(spec: Spec) -> bool:
+    return spec.dtype == STRING and spec.shape == ()
+
+
+class _Container(tf.__internal__.tracking.Trackable):  # type: ignore[misc]
+    """An object with children, and perhaps slot variables."""
+
+    def __init__(self, slots: Callable[[int], Trackable]) -> None:
+        self._slots = slots
+
+    def _create_or_restore_slot_variable(
+        self, slot_variable_position: Any, slot_name: str, variable: Trackable
+    ) -> Trackable:
+        """Is asked for by a restore, of whichever object has slot variables."""
+        del slot_name, variable
+        return self._slots(slot_variable_position.proto_id)
+
+
+class _State(tf.train.experimental.PythonState):  # type: ignore[misc]
+    """Takes a string, as Python state does."""
+
+    value = b""
+
+    def serialize(self) -> bytes:
+        return self.value
+
+    def deserialize(self, string_value: bytes) -> None:
+        self.value = string_value
+
+
+class _Holder(tf.__internal__.tracking.Trackable):  # type: ignore[misc]
+    """Takes any tensors, under the names that they were saved with."""
+
+    def __init__(self, empty: dict[str, Any]) -> None:
+        self._empty = empty
+        self.restored: dict[str, Any] = {}
+
+    def _serialize_to_tensors(self) -> dict[str, Any]:
+        return self._empty
+
+    def _restore_from_tensors(self, restored_tensors: dict[str, Any]) -> None:
+        self.restored = dict(restored_tensors)
+
+
+def _zeros(spec: Spec) -> Any:
+    dtype = tf.as_dtype(spec.dtype)
+    if spec.dtype == STRING:
+        return tf.fill(spec.shape, "")
+    if spec.dtype == VARIANT and spec.shape == ():
+        return tf.raw_ops.EmptyTensorList(element_shape=[], max_num_elements=0, element_dtype=tf.float32)
+    return tf.constant(np.zeros(spec.shape, dtype.as_numpy_dtype), dtype)
+
+
+def _variable(key: str, spec: Spec) -> Rebuilt:
+    variable = tf.Variable(_zeros(spec), trainable=False)
+    return Rebuilt(variable, lambda: {key: array(variable.numpy())})
+
+
+def _table(attributes: Sequence[Attribute], specs: dict[str, Spec]) -> Rebuilt | None:
+    """A lookup table, if that is what saved two tensors under these names."""
+    keys = [one.checkpoint_key for one in attributes if one.name.endswith(_KEYS)]
+    values = [one.checkpoint_key for one in attributes if one.name.endswith(_VALUES)]
+    if len(attributes) != len(_PAIR) or not keys or not values:
+        return None
+    key, value = specs[keys[0]], specs[values[0]]
+    if len(key.shape) != 1 or value.shape[:1] != key.shape:
+        return None
+    default = _zeros(Spec(value.dtype, value.shape[1:]))
+    table = tf.lookup.experimental.MutableHashTable(tf.as_dtype(key.dtype), tf.as_dtype(value.dtype), default)
+    return _RebuiltTable(
+        table, lambda: dict(zip((keys[0], values[0]), (one.numpy() for one in table.export()), strict=True))
+    )
+
+
+_PAIR = (_KEYS, _VALUES)
+
+
+def _holder(attributes: Sequence[Attribute], specs: dict[str, Spec]) -> Rebuilt:
+    names = {one.checkpoint_key.rpartition(_ATTRIBUTES)[2]: one.checkpoint_key for one in attributes}
+    holder = _Holder({name: _zeros(specs[key]) for name, key in names.items()})
+    said = ", ".join(repr(one.name) for one in attributes[:3])
+    comparable = {name: key for name, key in names.items() if specs[key].dtype in {*DTYPES, STRING}}
+    return Rebuilt(
+        holder,
+        lambda: {key: array(holder.restored[name].numpy()) for name, key in comparable.items()},
+        f"saves {said}, which only its own class can take: its tensors were restored, it was not",
+    )

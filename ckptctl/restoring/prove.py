@@ -1,0 +1,99 @@
+"""Proves one checkpoint: restores it the way it was saved, and reads what that did not restore."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from ckptctl import naming
+from ckptctl.bundle.findings import Finding, FindingKind
+from ckptctl.bundle.graph import OBJECT_GRAPH_KEY, read_object_graph
+from ckptctl.errors import BundleError, UnreadableError
+from ckptctl.model import Format
+from ckptctl.restoring import graphs, objects
+from ckptctl.restoring.nodes import brief
+from ckptctl.restoring.stored import UNCOMPARED, array, read_v1_with, read_v2, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckptctl.bundle.findings import Report
+    from ckptctl.opened import OpenCheckpoint
+    from ckptctl.restoring.stored import Stored
+
+_UNREADABLE = (BundleError, UnreadableError, OSError)
+
+
+def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None]) -> None:
+    """Has TensorFlow restore a checkpoint.
+
+    Args:
+        checkpoint: Which.
+        report: Takes what does not restore, and what is not proven to.
+        need: Told how many bytes of memory it takes, before TensorFlow has opened anything.
+    """
+    prefix = _prefix(checkpoint)
+    try:
+        if checkpoint.format is Format.V2:
+            stored = read_v2(checkpoint)
+            need(stored.memory(0 if stored.index is None else stored.index.data_bytes))
+            reader = _open(prefix)
+        else:
+            with checkpoint.open_data() as sources:
+                need(5 * sum(source.size for source in sources))
+            reader = _open(prefix)
+            stored = read_v1_with(reader, checkpoint)
+        done = _restore(prefix, checkpoint, stored, report)
+        for name in stored.specs.keys() - done:
+            _read(reader, name, stored, report)
+    except _UNREADABLE as error:
+        report.add(Finding(FindingKind.RESTORE, str(error)))
+    except tf.errors.OpError as error:
+        report.add(Finding(FindingKind.RESTORE, f"TensorFlow cannot open it: {brief(error)}"))
+
+
+def _prefix(checkpoint: OpenCheckpoint) -> str:
+    """The path that TensorFlow takes; a sharded V1 checkpoint is a pattern to it."""
+    parsed = naming.parse(checkpoint.data[0]) if checkpoint.data else None
+    if parsed is None or parsed.role is not naming.Role.V1_SHARD:
+        return checkpoint.path
+    return f"{checkpoint.path}-?????-of-{parsed.shards:05d}"
+
+
+def _open(prefix: str) -> Any:
+    # Not `tf.train.load_checkpoint`, which looks into a directory of that name first.
+    return tf.compat.v1.train.NewCheckpointReader(prefix)
+
+
+def _restore(prefix: str, checkpoint: OpenCheckpoint, stored: Stored, report: Report) -> set[str]:
+    """Restores, and returns the names of the tensors that were compared after it."""
+    graph = None if stored.index is None else read_object_graph(stored.index, checkpoint.shard)
+    if graph is not None:
+        return objects.restore(prefix, graph, stored, report) | {OBJECT_GRAPH_KEY.decode()}
+    try:
+        with checkpoint.open_file(f"{checkpoint.name}.meta") as source:
+            if source.size > graphs.MAX_META_BYTES:
+                raise UnreadableError(f"has {source.size} bytes, expected at most {graphs.MAX_META_BYTES}")
+            meta = source.pread(source.size, 0)
+    except FileNotFoundError:
+        message = "it is name-based and has no .meta: there is no graph to restore into"
+        report.add(Finding(FindingKind.NOT_REBUILT, message))
+        return set()
+    except (OSError, UnreadableError) as error:
+        report.add(Finding(FindingKind.NOT_REBUILT, f"{checkpoint.name}.meta cannot be read: {error}"))
+        return set()
+    return graphs.restore(prefix, meta, stored, report)
+
+
+def _read(reader: Any, name: str, stored: Stored, report: Report) -> None:
+    """Reads a tensor with TensorFlow, and compares it."""
+    if stored.specs[name].dtype in UNCOMPARED:
+        message = f"tensor {name!r}: its type has no values outside of its object"
+        report.add(Finding(FindingKind.NOT_REBUILT, message, name))
+        return
+    try:
+        stored.compare(name, array(reader.get_tensor(name)), report, whole)
+    except Exception as error:  # noqa: BLE001 - the types vary: DataLossError, IndexError, UnicodeError
+        report.add(Finding(FindingKind.RESTORE, f"tensor {name!r} cannot be read: {brief(error)}", name))

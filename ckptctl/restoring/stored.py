@@ -1,0 +1,150 @@
+"""What a checkpoint's files hold, read without TensorFlow: what every restored value is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckptctl.bundle.dtypes import DTYPES, RESOURCE, STRING, VARIANT
+from ckptctl.bundle.findings import Finding, FindingKind
+from ckptctl.bundle.index import read_index
+from ckptctl.bundle.v1 import read_v1
+from ckptctl.bundle.values import read_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckptctl.bundle.findings import Report
+    from ckptctl.bundle.index import Index
+    from ckptctl.opened import OpenCheckpoint
+
+    Array = np.ndarray[Any, Any]
+
+UNCOMPARED = frozenset({VARIANT, RESOURCE})
+"""What has no values outside of the operation that made it."""
+
+_STRING_BYTES = 128
+"""What an element of a string tensor takes at most beside its bytes, in TensorFlow and in Python together."""
+
+_TENSOR_BYTES = 1 << 16
+"""What an object and a variable take beside the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a tensor is.
+
+    Attributes:
+        dtype: Its number in `types.proto`.
+        shape: The whole tensor's.
+        size: How many bytes it has in the files; 0 where that is not known.
+    """
+
+    dtype: int
+    shape: tuple[int, ...]
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The tensors of a checkpoint.
+
+    Attributes:
+        specs: What they are, by name.
+        value: Reads one. Raises BundleError, OSError or UnreadableError if that is not possible.
+        index: The index; None for V1.
+    """
+
+    specs: dict[str, Spec]
+    value: Callable[[str], Array]
+    index: Index | None = None
+
+    def memory(self, file_bytes: int) -> int:
+        """How many bytes it takes to hold the values as they are restored, and beside those the stored ones.
+
+        Args:
+            file_bytes: How many the files have.
+        """
+        strings = sum(int(np.prod(spec.shape)) for spec in self.specs.values() if spec.dtype == STRING)
+        return _COPIES * (file_bytes + strings * _STRING_BYTES) + len(self.specs) * _TENSOR_BYTES
+
+    def compare(self, name: str, restored: Array, report: Report, take: Callable[[Array], Array]) -> None:
+        """Reports a value that is not what the files hold.
+
+        Args:
+            name: The tensor's.
+            restored: The value as TensorFlow has it.
+            report: Takes the finding.
+            take: What is to be compared with it, given the whole tensor.
+        """
+        if self.specs[name].dtype in UNCOMPARED:
+            return
+        if not same(take(self.value(name)), restored):
+            message = f"tensor {name!r}: TensorFlow has another value than the files"
+            report.add(Finding(FindingKind.RESTORE, message, name))
+
+
+_COPIES = 5
+"""How often the values are in memory at most: variables as they are made and as they are restored, what is
+read, a copy of it, and the stored one."""
+
+
+def read_v2(checkpoint: OpenCheckpoint) -> Stored:
+    """The tensors of a bundle.
+
+    Raises:
+        BundleError: The index does not hold together.
+        OSError, UnreadableError: It cannot be read.
+    """
+    with checkpoint.index() as source:
+        index = read_index(source)
+    entries = {entry.name: entry for entry in index.tensors()}
+    specs = {name: Spec(one.dtype, one.shape) for name, one in entries.items()}
+    return Stored(specs, lambda name: read_tensor(index, entries[name], checkpoint.shard), index)
+
+
+def read_v1_with(reader: Any, checkpoint: OpenCheckpoint) -> Stored:
+    """The tensors of a V1 checkpoint; their values are those of TensorFlow's reader, our own reads none.
+
+    Args:
+        reader: TensorFlow's.
+        checkpoint: It.
+
+    Raises:
+        BundleError: The files do not hold together.
+        OSError, UnreadableError: They cannot be read.
+    """
+    with checkpoint.open_data() as sources:
+        tensors = read_v1(sources)
+    specs = {name: Spec(one.dtype, one.shape) for name, one in tensors.items()}
+    return Stored(specs, lambda name: array(reader.get_tensor(name)))
+
+
+def array(value: Any) -> Array:
+    """What TensorFlow gives for a value, as an array; strings as objects."""
+    return np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
+
+
+def same(stored: Array, restored: Array) -> bool:
+    """Whether two arrays hold the same bytes."""
+    if stored.shape != restored.shape or (stored.dtype == object) != (restored.dtype == object):
+        return False
+    if stored.dtype == object:
+        return bool(np.all(stored == restored))
+    return stored.itemsize == restored.itemsize and np.array_equal(_bytes(stored), _bytes(restored))
+
+
+def _bytes(values: Array) -> Array:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+
+
+def whole(values: Array) -> Array:
+    """All of a tensor."""
+    return values
+
+
+def known(dtype: int) -> bool:
+    """Whether a variable can have this type."""
+    return dtype in DTYPES or dtype == STRING
