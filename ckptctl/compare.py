@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl.bundle.dtypes import DTYPES
+from ckptctl.listing import variable_of_slot
 from ckptctl.tree import SLOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from ckptctl.bundle.entries import TensorEntry
     from ckptctl.bundle.slices import TensorSlice
@@ -118,10 +119,11 @@ class Diff:
     def by_layer(self) -> dict[str, Share]:
         """How much of each layer differs, in the order of the layers' names."""
         shares: dict[str, Share] = {}
+        names = {one.name for one in self.comparisons}
         for one in self.comparisons:
             layer = self.layers.get(one.name)
             if layer is None:
-                layer = layer_of(one.name)
+                layer = layer_of(one.name, names)
             share = shares.get(layer)
             if share is None:
                 share = shares[layer] = Share()
@@ -140,17 +142,22 @@ def compare(a: Listing, b: Listing, layers: Mapping[str, str] | None = None) -> 
     return Diff(a.path, b.path, tuple(_comparisons(a, b)), layers or {})
 
 
-def layer_of(name: str) -> str:
+def layer_of(name: str, names: Container[str] = ()) -> str:
     """The layer that a tensor belongs to: the path of the object that holds its variable.
 
-    model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE    model/layer_with_weights-0
-    model/layer_with_weights-0/kernel/.OPTIMIZER_SLOT/optimizer/m/… model/layer_with_weights-0 (slots)
-    dense/kernel                                                    dense
-    step/.ATTRIBUTES/VARIABLE_VALUE                                 (empty)
+    model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE      model/layer_with_weights-0
+    model/layer_with_weights-0/kernel/.OPTIMIZER_SLOT/optimizer/m/…   model/layer_with_weights-0 (slots)
+    dense/kernel                                                      dense
+    dense/kernel/Adam, if there is a dense/kernel                     dense (slots)
+    step/.ATTRIBUTES/VARIABLE_VALUE                                   (empty)
+
+    Args:
+        name: The tensor's.
+        names: Those of all tensors.
     """
-    path, _, rest = name.partition("/.")
-    layer = path.rpartition("/")[0]
-    return f"{layer}{SLOTS}".lstrip() if rest.startswith("OPTIMIZER_SLOT/") else layer
+    variable = variable_of_slot(name, names)
+    layer = (name if variable is None else variable).partition("/.")[0].rpartition("/")[0]
+    return layer if variable is None else f"{layer}{SLOTS}".lstrip()
 
 
 def _comparisons(a: Listing, b: Listing) -> Iterator[Comparison]:

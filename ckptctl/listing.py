@@ -18,7 +18,7 @@ from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint, open_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from ckptctl.bundle.entries import TensorEntry
 
@@ -59,11 +59,6 @@ class Tensor(NamedTuple):
         """In which shard its first byte is, and where there."""
         return min(((part.shard_id, part.offset) for part in self.parts), default=(0, 0))
 
-    @property
-    def is_slot(self) -> bool:
-        """Whether its key says that it is an optimizer's slot."""
-        return SLOT_MARK in self.name
-
 
 SORT_KEYS: dict[str, Callable[[Tensor], tuple[int, int] | str | int]] = {
     "name": lambda tensor: tensor.name,
@@ -93,6 +88,10 @@ class Listing:
     def path(self) -> str:
         """The checkpoint's prefix, as TensorFlow takes it."""
         return self.checkpoint.path
+
+    def is_slot(self, tensor: Tensor) -> bool:
+        """Whether a tensor is an optimizer's slot for another one, as far as the keys tell."""
+        return variable_of_slot(tensor.name, self.tensors) is not None
 
     def matching(self, pattern: str) -> list[Tensor]:
         """The tensors whose name, in full or without `VALUE_SUFFIX`, fits a pattern of `*`, `?` and `[]`."""
@@ -153,6 +152,23 @@ def list_tensors(checkpoint: OpenCheckpoint) -> Listing:
         size = sum([part.size for part in parts])
         rows[name] = _tensor(name, entry.dtype, entry.shape, size, parts, entry)
     return Listing(checkpoint, rows, index)
+
+
+def variable_of_slot(name: str, names: Container[str]) -> str | None:
+    """The variable that a tensor is a slot of, as far as the keys tell.
+
+    layer/kernel/.OPTIMIZER_SLOT/optimizer/m/…    layer/kernel
+    layer/kernel/Adam_1                           layer/kernel, of TF1, if there is a tensor of that name
+
+    Args:
+        name: The tensor's.
+        names: Those of all tensors.
+    """
+    variable, mark, _ = name.partition(SLOT_MARK)
+    if mark:
+        return variable
+    variable = name.rpartition("/")[0]
+    return variable if variable in names else None
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

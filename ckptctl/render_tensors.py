@@ -63,7 +63,7 @@ def summary(listing: Listing, tensors: Sequence[Tensor]) -> str:
     of = "" if len(tensors) == len(listing.tensors) else f" of {len(listing.tensors):,}"
     parts = [f"{len(tensors):,}{of} tensor{'' if len(tensors) == 1 and not of else 's'}"]
     parts.append(format_count(sum(tensor.parameters for tensor in tensors), "parameter"))
-    slots = sum(tensor.parameters for tensor in tensors if tensor.is_slot)
+    slots = sum(tensor.parameters for tensor in tensors if listing.is_slot(tensor))
     if slots:
         parts[-1] += f" ({slots:,} in optimizer slots)"
     if listing.index is None:
@@ -137,7 +137,7 @@ def tree_table(listing: Listing, tree: Tree, form: str) -> str:
 def _tree_row(line: Line, listing: Listing) -> tuple[str, str, str, str, str]:
     name = f"{'  ' * line.depth}{'slot ' if line.slot else ''}{line.name.removesuffix(VALUE_SUFFIX)}"
     if line.same_as is not None:
-        return f"{name} -> {line.same_as}", "", "", "", ""
+        return f"{name} -> {line.same_as or '(root)'}", "", "", "", ""
     if line.tensor is None:
         return name, "", "", "", ""
     tensor = listing.tensors.get(line.tensor)
@@ -270,7 +270,7 @@ def listing_json(listing: Listing, tensors: Sequence[Tensor]) -> dict[str, Any]:
         "tensors": [tensor_json(tensor) for tensor in tensors],
         "count": len(tensors),
         "parameters": sum(tensor.parameters for tensor in tensors),
-        "slot_parameters": sum(tensor.parameters for tensor in tensors if tensor.is_slot),
+        "slot_parameters": sum(tensor.parameters for tensor in tensors if listing.is_slot(tensor)),
         "bytes": sum(sizes) if listing.index is not None else None,
     }
 

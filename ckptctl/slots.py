@@ -5,7 +5,7 @@ keep all their variables in one list, and only the variables' own names tell:
 
     a variable              its slot
     hidden/kernel           adam/hidden_kernel_momentum     Keras 3: the variable's path with _ for /
-    hidden/kernel           Adam/m/hidden/kernel            Keras 2
+    hidden/kernel           Adam/m/hidden/kernel            Keras 2; without Adam where it was made eagerly
 
 Answers to `keras/src/optimizers/base_optimizer.py` (`add_variable_from_reference`) and to
 `tf_keras/src/optimizers/optimizer.py`.
@@ -67,10 +67,11 @@ def _own_name(node: Node) -> str:
 def _owner(name: str, exact: dict[str, int | None], flat: dict[str, int | None]) -> tuple[int, str] | None:
     """The variable that a slot's own name tells, and what the slot is called."""
     rest = name.partition("/")[2]
-    slot, _, variable = rest.partition("/")
-    owner = exact.get(variable)
-    if owner is not None:
-        return owner, slot
+    for text in (rest, name):
+        slot, _, variable = text.partition("/")
+        owner = exact.get(variable)
+        if owner is not None:
+            return owner, slot
     cut = len(rest)
     for _ in range(_MAX_SPLITS):
         cut = rest.rfind("_", 0, cut)

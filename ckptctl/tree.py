@@ -180,10 +180,11 @@ class _Objects:
         """The objects that are a variable, or have one below them."""
         holding = set()
         for node, home in reversed(self._homes.items()):  # those below come before those above
-            if home.depth > MAX_DEPTH:
-                self.cut = True
-            elif self._nodes[node].attributes or node in holding:
-                holding |= {node, home.parent}
+            if self._nodes[node].attributes or node in holding:
+                if home.depth > MAX_DEPTH:
+                    self.cut = True
+                else:
+                    holding |= {node, home.parent}
         return holding
 
     def _below(self, node: int) -> Iterator[Line | int]:

@@ -111,6 +111,15 @@ def test_slots_are_counted_where_keys_tell(invoke: Invoke, saved: Path) -> None:
     assert VALUE not in result.stdout
 
 
+def test_slots_of_tf1_are_counted(invoke: Invoke, tmp_path: Path) -> None:
+    """A tensor whose name goes on from another tensor's is its slot."""
+    bundle = writer.BundleWriter()
+    for name in (b"layer/kernel", b"layer/kernel/Adam", b"layer/kernel/Adam_1", b"layer/other"):
+        bundle.add(name, 1, [2], bytes(8))
+    bundle.write(tmp_path, "P")
+    assert shown(invoke, str(tmp_path / "P"))["slot_parameters"] == 4
+
+
 @pytest.mark.parametrize("suffix", ["", ".index", ".data-00000-of-00001"])
 def test_any_of_its_files_names_a_checkpoint(invoke: Invoke, saved: Path, suffix: str) -> None:
     """The prefix, the index and the data file mean the same checkpoint."""
@@ -230,6 +239,21 @@ def test_tree_holds_every_tensor_once(invoke: Invoke, saved: Path, name: str) ->
     assert document["object_graph"] is True
     keys = [line["tensor"] for line in document["tree"] if line["tensor"] is not None]
     assert sorted(keys) == sorted(tensor["name"] for tensor in document["tensors"])
+
+
+def test_tree_of_keras_2(invoke: Invoke, saved: Path) -> None:
+    """Adam's slots stand under the variables, which are told by what they are called themselves."""
+    lines = tree_of(invoke, str(saved / "keras2"))
+    at = lines.index("  kernel")
+    assert lines[at - 1 : at + 6] == [
+        "layer_with_weights-0",
+        "  kernel",
+        "    slot m",
+        "    slot v",
+        "  bias",
+        "    slot m",
+        "    slot v",
+    ]
 
 
 def test_tree_of_slots(invoke: Invoke, saved: Path) -> None:

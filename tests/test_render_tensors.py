@@ -66,7 +66,9 @@ def test_dump_knows_no_nan() -> None:
         (f"model/l/kernel/.OPTIMIZER_SLOT/opt/m{VALUE}", "model/l (slots)"),
         (f"v/.OPTIMIZER_SLOT/opt/m{VALUE}", "(slots)"),
         ("dense/kernel", "dense"),
-        ("dense/kernel/Adam", "dense/kernel"),
+        ("dense/kernel/Adam", "dense (slots)"),
+        ("dense/bias/Adam", "dense/bias"),
+        ("kernel/Adam", "(slots)"),
         (f"step{VALUE}", ""),
         ("global_step", ""),
         ("", ""),
@@ -74,7 +76,7 @@ def test_dump_knows_no_nan() -> None:
 )
 def test_layer(name: str, layer: str) -> None:
     """A layer is everything before the last name of an object."""
-    assert layer_of(name) == layer
+    assert layer_of(name, {"dense/kernel", "kernel"}) == layer
 
 
 def test_short_names() -> None:

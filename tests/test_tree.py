@@ -98,6 +98,7 @@ def test_optimizer_alone() -> None:
         ("adam/a_b_kernel_momentum", (2, "momentum")),
         ("adam/a_b_kernel_max_velocity", (2, "max_velocity")),
         ("Adam/m/a/b/kernel", (2, "m")),
+        ("m/a/b/kernel", (2, "m")),
         ("adam/a_b_kernel", None),
         ("adam/other_momentum", None),
         ("a_b_kernel_momentum", None),
@@ -204,6 +205,12 @@ def test_deep_graph() -> None:
     assert [line.tensor for line in made.lines] == ["v!"]  # at the end, with what has no place
     assert layers_of(ObjectGraph((*chain, node(own_name="v"))))["v!"].startswith("…/next/")
     assert time.monotonic() - began < 20
+
+
+def test_deep_objects_that_hold_nothing() -> None:
+    """Nothing is cut off where there is nothing to show."""
+    made = object_tree(ObjectGraph((*(node({"next": at + 1}) for at in range(100)), node())), ())
+    assert made == tree.Tree(())
 
 
 def test_wide_graph(monkeypatch: pytest.MonkeyPatch) -> None:
