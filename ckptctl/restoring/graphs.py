@@ -11,6 +11,8 @@ Answers to `tensorflow/python/training/saver.py`.
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +79,8 @@ def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str
     except NotRestorableError as error:
         report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta's graph: {error}"))
         return set()
-    except Exception as error:  # noqa: BLE001 - what protobuf raises depends on its implementation
-        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta is no MetaGraphDef: {brief(error)}"))
+    except Exception as error:  # noqa: BLE001 - no MetaGraphDef, or one that holds together in no way
+        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta is none that a Saver wrote: {brief(error)}"))
         return set()
     try:
         values = _run(prefix, message, nodes, assignments)
@@ -87,9 +89,7 @@ def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str
         return set()
     for one, value in zip(assignments, values, strict=True):
         if one.tensor in stored.specs:
-            stored.compare(
-                one.tensor, value, report, lambda whole, one=one, value=value: _part(one, whole, value)
-            )
+            stored.compare(one.tensor, value, report, functools.partial(_part, one.part, value.shape))
     return {one.tensor for one in assignments}
 
 
@@ -114,7 +114,7 @@ def _restoring(meta: Any) -> dict[str, Any]:
         node = nodes[name]
         if node.op not in ALLOWED:
             raise NotRestorableError(
-                f"restores with {node.op!r} ({name!r}), which is none of the operations that are carried out here"
+                f"restores with {node.op!r} ({name!r}), and {node.op!r} is not carried out here"
             )
         found[name] = node
         waiting.extend(_name(reference) for reference in node.input)
@@ -177,12 +177,12 @@ def _run(prefix: str, meta: Any, nodes: dict[str, Any], assignments: list[_Assig
             return [array(session.run(value)) for value in fetches]
 
 
-def _part(one: _Assignment, whole: Array, like: Array) -> Array:
+def _part(part: str, shape: tuple[int, ...], stored: Array) -> Array:
     """The part of a stored tensor that a variable is restored from, in the variable's shape."""
-    if one.part:
+    if part:
         ranges = []
-        for extent in one.part.split()[-1].split(":"):
+        for extent in part.split()[-1].split(":"):
             start, _, length = extent.partition(",")
             ranges.append(slice(None) if start == "-" else slice(int(start), int(start) + int(length)))
-        whole = whole[tuple(ranges)]
-    return whole.reshape(like.shape) if whole.size == like.size else whole
+        stored = stored[tuple(ranges)]
+    return stored.reshape(shape) if stored.size == math.prod(shape) else stored

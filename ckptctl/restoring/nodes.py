@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ckptctl.bundle.dtypes import DTYPES, STRING, VARIANT
-from ckptctl.restoring.stored import Spec, Stored, array, known, whole
+from ckptctl.restoring.stored import Spec, Stored, array, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class Rebuilt:
         """Compares what was restored with what is stored; returns the names of the tensors."""
         values = self.values()
         for name, value in values.items():
-            stored.compare(name, value, report, whole)
+            stored.compare(name, value, report)
         return set(values)
 
 
@@ -82,18 +82,10 @@ def rebuild(node: Node, slots: Callable[[int], Trackable], specs: dict[str, Spec
     if node.registered_saver:
         doubt = f"was saved by {node.registered_saver!r}, a saver that its program registers"
         return Rebuilt(_Container(slots), doubt=doubt)
-    attributes = node.attributes
-    if not attributes:
+    if not node.attributes:
         return Rebuilt(_Container(slots))
     try:
-        if len(attributes) == 1 and attributes[0].name == _VALUE and known(specs[_key(attributes)].dtype):
-            return _variable(_key(attributes), specs[_key(attributes)])
-        if len(attributes) == 1 and attributes[0].name in _STATES and _is_text(specs[_key(attributes)]):
-            state = _State()
-            return Rebuilt(state, lambda: {_key(attributes): array(state.value)})
-        if (table := _table(attributes, specs)) is not None:
-            return table
-        return _holder(attributes, specs)
+        return _with_values(node.attributes, specs)
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises where it cannot make one
         return Rebuilt(_Container(slots), doubt=f"cannot be made here: {brief(error)}")
 
@@ -107,12 +99,16 @@ def brief(error: BaseException) -> str:
 _BRIEF = 300
 
 
-def _key(attributes: Sequence[Attribute]) -> str:
-    return attributes[0].checkpoint_key
-
-
-def _is_text(spec: Spec) -> bool:
-    return spec.dtype == STRING and spec.shape == ()
+def _with_values(attributes: Sequence[Attribute], specs: dict[str, Spec]) -> Rebuilt:
+    """Makes an object that saves values."""
+    if len(attributes) == 1:
+        name, key = attributes[0].name, attributes[0].checkpoint_key
+        if name == _VALUE and known(specs[key].dtype):
+            return _variable(key, specs[key])
+        if name in _STATES and (specs[key].dtype, specs[key].shape) == (STRING, ()):
+            state = _State()
+            return Rebuilt(state, lambda: {key: array(state.value)})
+    return _table(attributes, specs) or _holder(attributes, specs)
 
 
 class _Container(tf.__internal__.tracking.Trackable):  # type: ignore[misc]

@@ -55,9 +55,10 @@ def restore(prefix: str, graph: ObjectGraph, stored: Stored, report: Report) -> 
                 parent._track_trackable(objects[child].trackable, name, overwrite=True)  # noqa: SLF001
     checkpoint = tf.train.Checkpoint(root=objects[0].trackable)
     try:
-        # What `write` wrote has no save counter, and is read with `read`, which is what `restore` calls first.
-        by_name = counter is None or os.path.isdir(prefix)
-        status = checkpoint.read(prefix) if by_name else checkpoint.restore(prefix)
+        # `read` is what `restore` begins with. It is the one for what `write` wrote, without a save counter,
+        # and the one that opens a checkpoint, and no SavedModel, where a directory has the same name.
+        restoring = counter is not None and not os.path.isdir(prefix)
+        status = checkpoint.restore(prefix) if restoring else checkpoint.read(prefix)
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises is what we are here to hear
         report.add(Finding(FindingKind.NOT_REBUILT, f"the tree of objects does not restore: {brief(error)}"))
         return set()

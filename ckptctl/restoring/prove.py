@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -14,7 +13,7 @@ from ckptctl.errors import BundleError, UnreadableError
 from ckptctl.model import Format
 from ckptctl.restoring import graphs, objects
 from ckptctl.restoring.nodes import brief
-from ckptctl.restoring.stored import UNCOMPARED, array, read_v1_with, read_v2, whole
+from ckptctl.restoring.stored import UNCOMPARED, array, read_v1_with, read_v2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +73,7 @@ def _restore(prefix: str, checkpoint: OpenCheckpoint, stored: Stored, report: Re
         return objects.restore(prefix, graph, stored, report) | {OBJECT_GRAPH_KEY.decode()}
     try:
         with checkpoint.open_file(f"{checkpoint.name}.meta") as source:
-            if source.size > graphs.MAX_META_BYTES:
-                raise UnreadableError(f"has {source.size} bytes, expected at most {graphs.MAX_META_BYTES}")
-            meta = source.pread(source.size, 0)
+            meta = source.pread(min(source.size, graphs.MAX_META_BYTES), 0)
     except FileNotFoundError:
         message = "it is name-based and has no .meta: there is no graph to restore into"
         report.add(Finding(FindingKind.NOT_REBUILT, message))
@@ -94,6 +91,6 @@ def _read(reader: Any, name: str, stored: Stored, report: Report) -> None:
         report.add(Finding(FindingKind.NOT_REBUILT, message, name))
         return
     try:
-        stored.compare(name, array(reader.get_tensor(name)), report, whole)
+        stored.compare(name, array(reader.get_tensor(name)), report)
     except Exception as error:  # noqa: BLE001 - the types vary: DataLossError, IndexError, UnicodeError
         report.add(Finding(FindingKind.RESTORE, f"tensor {name!r} cannot be read: {brief(error)}", name))

@@ -70,18 +70,21 @@ class Stored:
         strings = sum(int(np.prod(spec.shape)) for spec in self.specs.values() if spec.dtype == STRING)
         return _COPIES * (file_bytes + strings * _STRING_BYTES) + len(self.specs) * _TENSOR_BYTES
 
-    def compare(self, name: str, restored: Array, report: Report, take: Callable[[Array], Array]) -> None:
+    def compare(
+        self, name: str, restored: Array, report: Report, take: Callable[[Array], Array] | None = None
+    ) -> None:
         """Reports a value that is not what the files hold.
 
         Args:
             name: The tensor's.
             restored: The value as TensorFlow has it.
             report: Takes the finding.
-            take: What is to be compared with it, given the whole tensor.
+            take: Gives what is to be compared with it, of the whole tensor; None for all.
         """
         if self.specs[name].dtype in UNCOMPARED:
             return
-        if not same(take(self.value(name)), restored):
+        stored = self.value(name)
+        if not same(stored if take is None else take(stored), restored):
             message = f"tensor {name!r}: TensorFlow has another value than the files"
             report.add(Finding(FindingKind.RESTORE, message, name))
 
@@ -138,11 +141,6 @@ def same(stored: Array, restored: Array) -> bool:
 
 def _bytes(values: Array) -> Array:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-
-
-def whole(values: Array) -> Array:
-    """All of a tensor."""
-    return values
 
 
 def known(dtype: int) -> bool:
