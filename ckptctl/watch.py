@@ -355,8 +355,10 @@ class Watcher:
             self._aim(root)
 
     def _end_observer(self) -> None:
-        with contextlib.suppress(KeyError, OSError):  # of directories whose names were exchanged
+        try:
             self._observer.stop()
+        except (KeyError, OSError):
+            return  # it lost count of directories that were exchanged; its threads hold up no process's end
         self._observer.join()
 
     def _on_event(self, root: _Root, target: str, event: FileSystemEvent) -> None:

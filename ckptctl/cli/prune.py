@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ import click
 from ckptctl import posix, render
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.progress import interruptible
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
 from ckptctl.prune import prune
@@ -65,7 +65,7 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    try:
+    with interruptible():
         _check_protected(paths, protections.protect, latest_filename)
         with posix.signals_held() as signals:
             for at, path in enumerate(paths):
@@ -90,13 +90,7 @@ def command(
             if as_json:
                 found = [render.report_json(report) for report in reports]
                 click.echo(json.dumps({"directories": found}, indent=2))
-    except KeyboardInterrupt:
-        raise click.exceptions.Exit(_INTERRUPTED) from None
     outcome.exit()
-
-
-_INTERRUPTED = 128 + signal.SIGINT
-"""What a shell says of a program that Ctrl-C has ended."""
 
 
 def _show(report: Report) -> None:
