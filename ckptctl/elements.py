@@ -60,12 +60,18 @@ def read_elements(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
     """Reads a tensor whole. See `ckptctl.bundle.values.read_tensor`.
 
     Raises:
-        UnreadableError: It cannot be read, or does not fit into memory; or the checkpoint is V1.
+        UnreadableError: It cannot be read, does not fit into memory, or has a shape that numpy does not know;
+            or the checkpoint is V1.
         BundleError: It is damaged.
     """
     index, entry = _where(listing, tensor)
     with _told(listing):
-        return read_tensor(index, entry, listing.checkpoint.shard)
+        try:
+            return read_tensor(index, entry, listing.checkpoint.shard)
+        except ValueError as error:  # of more dimensions than numpy has, or empty with a huge one
+            raise UnreadableError(
+                f"{listing.path}: tensor {tensor.name!r} of shape {list(tensor.shape)}: {error}"
+            ) from error
 
 
 def stream_elements(listing: Listing, tensor: Tensor) -> Generator[np.ndarray[Any, Any], None, None]:

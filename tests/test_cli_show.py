@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from conftest import ckptctl
 from crc32c import crc32c
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ckptctl.bundle.dtypes import DTYPES, NumberKind
 
@@ -572,6 +574,18 @@ def test_absurd_sizes(invoke: Invoke, tmp_path: Path) -> None:
         assert invoke("show", str(tmp_path / "P"), *option).exit_code in {0, 3}
 
 
+@pytest.mark.parametrize("shape", [[0, 1 << 62], [1] * 200], ids=["empty", "dimensions"])
+def test_shape_that_numpy_does_not_know(invoke: Invoke, tmp_path: Path, shape: list[int]) -> None:
+    """A tensor may be of a shape that no array has: it is listed, streamed, and not printed."""
+    bundle = writer.BundleWriter()
+    bundle.add(b"a", 1, shape, bytes(4 * int(np.prod(shape, dtype=object))))
+    bundle.write(tmp_path, "P")
+    assert invoke("show", str(tmp_path / "P"), "--stats").exit_code == 0
+    result = invoke("show", str(tmp_path / "P"), "--tensor", "a")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "tensor 'a' of shape" in result.stderr
+
+
 def test_more_than_memory_holds(tmp_path: Path) -> None:
     """A tensor that does not fit into memory is an error that says what to do instead."""
     size = 1 << 40
@@ -589,6 +603,49 @@ def test_more_than_memory_holds(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "not enough memory" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+EXTENT = st.none() | st.tuples(st.integers(0, 4), st.integers(0, 4))
+LIE = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from([0, 1, 4, 7, 10, 14, 18, 20, 21, 24, 99, 1 << 30]),
+        "shape": st.lists(st.sampled_from([0, 1, 2, 4, -1, 1 << 31, 1 << 62]), max_size=3),
+        "shard": st.integers(-1, 2),
+        "offset": st.sampled_from([0, 1, 40, 1 << 62, -1]),
+        "size": st.sampled_from([0, 1, 4, 8, 16, 64, (1 << 63) - 1, -1]),
+        "crc": st.integers(0, (1 << 32) - 1),
+        "slices": st.lists(st.lists(EXTENT, max_size=3).map(tuple), max_size=3),
+    }
+)
+NAME = st.sampled_from([b"a", b"b", b"a/b", b"_CHECKPOINTABLE_OBJECT_GRAPH", b"\xff\n", b"/"]) | st.builds(
+    writer.slice_key, st.sampled_from([b"a", b"b"]), st.lists(EXTENT, max_size=2).map(tuple)
+)
+
+
+@given(entries=st.dictionaries(NAME, LIE, max_size=4), others=st.dictionaries(NAME, LIE, max_size=4))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lies(invoke: Invoke, tmp_path: Path, entries: dict[bytes, Any], others: dict[bytes, Any]) -> None:
+    """Whatever an index says, there is a result or an error of ours, and never both."""
+    for name, lies in (("a", entries), ("b", others)):
+        bundle = writer.BundleWriter(num_shards=2)
+        bundle.shards[0] += bytes(64)
+        for key, lie in lies.items():
+            bundle.entries[key] = writer.entry_proto(**lie)
+        bundle.write(tmp_path, name)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    for arguments in (
+        ("show", a),
+        ("show", a, "--json", "--stats"),
+        ("show", a, "--tree"),
+        ("show", a, "--tensor", "a"),
+        ("show", a, "--tensor", "a", "--json", "--full"),
+        ("diff", a, b),
+        ("diff", a, b, "--numeric", "--json"),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code in {0, 1, 3}
+        assert bool(result.stderr) == (result.exit_code == 3)
+        assert not (result.stdout and result.stderr)
 
 
 # --- what is loaded --------------------------------------------------------------------------------------
