@@ -40,3 +40,7 @@ class BundleError(CkptctlError):
 
 class UnsupportedError(BundleError):
     """A checkpoint is larger or newer than what is read here, which says nothing against it."""
+
+
+class StoppedError(CkptctlError):
+    """The work was broken off because it was asked to be, before anything was changed."""

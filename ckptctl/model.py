@@ -248,11 +248,13 @@ class Decision:
         checkpoint: The one it is about.
         keep: Kept or deleted.
         reasons: At least one.
+        counts: Whether it is kept as one of the newest, by a rule or a protection: then it has to restore.
     """
 
     checkpoint: Checkpoint
     keep: bool
     reasons: tuple[str, ...]
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

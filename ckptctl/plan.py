@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -54,6 +55,9 @@ class Protections:
             )
 
 
+RESAVE_SECONDS = 60.0
+"""How long a trainer that saves under an old name may take from the last of its data to the state file."""
+
 _PRESERVED = "may be preserved by keep_checkpoint_every_n_hours"
 
 DEFAULT_PROTECTIONS = Protections()
@@ -96,9 +100,11 @@ def plan(
     newest = {newest_first[0].name for newest_first in orders.values() if newest_first}
     for checkpoint in checkpoints:
         kept[checkpoint.name] += _protections(checkpoint, newest, protections, moment)
+    _keep_saved_again(checkpoints, kept, moment)
     _keep_broken(checkpoints, newest, kept)
+    counting = newest.union(*choices.values())
     decisions = tuple(
-        Decision(one, keep=True, reasons=tuple(dict.fromkeys(kept[one.name])))
+        Decision(one, True, _for(one, kept[one.name]), counts=one.name in counting)
         if kept[one.name]
         else Decision(one, keep=False, reasons=_against(one))
         for one in checkpoints
@@ -187,6 +193,19 @@ def _protections(
         yield from [f"{name} is not a regular file" for name in odd]
 
 
+def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], now: float) -> None:
+    """What has just been written under an old name may be the trainer's next word: files come before the state.
+
+    It is known by being younger than what comes after it in the order, as a plain run of saves never is.
+    """
+    earliest = math.inf
+    for checkpoint in reversed(checkpoints):
+        written = max(file.mtime for file in checkpoint.files)
+        if earliest < written and abs(now - written) < RESAVE_SECONDS:
+            kept[checkpoint.name].append("just written, later than newer ones: it may be being saved again")
+        earliest = min(earliest, written)
+
+
 def _keep_broken(
     checkpoints: Sequence[Checkpoint], newest: Collection[str], kept: dict[str, list[str]]
 ) -> None:
@@ -200,7 +219,12 @@ def _keep_broken(
             place[checkpoint.name] < place[one.name] and _is_older(checkpoint, one) for one in good
         )
         if not older:
-            kept[checkpoint.name].append("broken, but no complete one is newer")
+            kept[checkpoint.name].append("no complete one is newer")
+
+
+def _for(checkpoint: Checkpoint, reasons: Iterable[str]) -> tuple[str, ...]:
+    broken = [f"though broken: {checkpoint.problem}"] if checkpoint.status is Status.BROKEN else []
+    return tuple(dict.fromkeys([*reasons, *broken]))
 
 
 _NO_RULE = ("no rule keeps it",)
@@ -216,6 +240,12 @@ def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: boo
     latest = directory.state.latest
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
         yield f"the state file names {latest.path} as the latest, which is not there"
+    broken = next((c for c in directory.checkpoints if c.latest and c.status is Status.BROKEN), None)
+    if broken is not None:
+        yield (
+            f"{broken.name}, the latest in the state file, is broken: {broken.problem}. It stays; "
+            "`ckptctl latest --verified` tells which one to restore from"
+        )
     if disagree:
         yield (
             "the order of saving and the order of steps disagree about which are the newest, so what either "

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckptctl.exchange import Snapshot
+    from ckptctl.model import Directory
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
+    from ckptctl.proof import Proofs
 
 _ATTEMPTS = 8
 """How often the state file is tried because the trainer spoke meanwhile, before it stays as it wants it."""
@@ -48,6 +50,7 @@ def prune(
     protections: Protections = DEFAULT_PROTECTIONS,
     *,
     latest_filename: str = STATE_FILE,
+    proofs: Proofs | None = None,
     dry_run: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -59,6 +62,8 @@ def prune(
         policy: Which checkpoints stay.
         protections: Which stay besides.
         latest_filename: The state file's name.
+        proofs: What a checkpoint has to pass to count; without it, having a whole index and shards as long as
+            that says is enough.
         dry_run: Plan only, touch nothing.
         announce: Is shown the plan before anything is done.
         stop: Asked before each change whether to leave the rest.
@@ -70,6 +75,7 @@ def prune(
         UnreadableError: The directory is not there or cannot be read.
         RefusedError: Going on might cost data, see `ckptctl.plan`; nothing was deleted.
         LockedError: Another ckptctl is at work there.
+        StoppedError: `stop` said so before anything was deleted.
         KeyboardInterrupt: Ctrl-C, where that raises it; the deletion in hand was finished first.
     """
     with posix.open_directory(os.fspath(path)) as directory:
@@ -78,6 +84,7 @@ def prune(
             policy,
             protections,
             latest_filename=latest_filename,
+            proofs=proofs,
             dry_run=dry_run,
             announce=announce,
             stop=stop,
@@ -90,12 +97,13 @@ def prune_open(
     protections: Protections = DEFAULT_PROTECTIONS,
     *,
     latest_filename: str = STATE_FILE,
+    proofs: Proofs | None = None,
     dry_run: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Does what `prune` does in a directory that is held open; see there."""
-    work = _Work(directory, policy, protections, latest_filename, stop)
+    work = _Work(directory, policy, protections, latest_filename, proofs, stop)
     if dry_run:
         state, snapshot = statefile.read(directory, latest_filename)
         if snapshot is not None:
@@ -117,6 +125,7 @@ class _Work:
     policy: Policy
     protections: Protections
     latest_filename: str
+    proofs: Proofs | None
     stop: Callable[[], bool]
     notes: list[str] = field(default_factory=list)
     state: State = ABSENT
@@ -131,6 +140,11 @@ class _Work:
         self._refuse_misspelt_state()
         scanned = scan_open(self.directory, state)
         self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
+        if self.proofs is not None:
+            return self.proofs.plan(self.directory, scanned, self._decide, self.stop)
+        return self._decide(scanned)
+
+    def _decide(self, scanned: Directory) -> Plan:
         return plan(scanned, self.policy, self.protections)
 
     def run(self, announce: Callable[[Plan], None]) -> Report:

@@ -119,6 +119,12 @@ CASES = {
     "without a minimum age a file from the future is no younger than others": Case(
         [made(1, age=-1e6), *(made(n) for n in range(2, 6))], ["ckpt-3", "ckpt-4", "ckpt-5"]
     ),
+    "what is saved again under an old name stays": Case(
+        [made(1), made(2, age=1), *(made(n) for n in range(3, 7))], ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"]
+    ),
+    "a run that saves fast is no run that saves again": Case(
+        [made(n, age=10 - n) for n in range(1, 7)], ["ckpt-4", "ckpt-5", "ckpt-6"]
+    ),
     "a protected name stays": Case(
         [made(n) for n in range(1, 6)],
         ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],

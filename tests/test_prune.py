@@ -247,6 +247,25 @@ def trainer_saves(path: Path, step: int) -> None:
     temporary.rename(path / "checkpoint")
 
 
+def test_name_that_is_being_saved_again_is_no_victim(tmp_path: Path) -> None:
+    """A scan may fall between the data and the index of a save under a victim's name: its new data stay."""
+    run = tmp_path / "run"
+
+    def trainer_goes_on() -> None:
+        (run / "ckpt-2.index").write_bytes(fabricate.index())
+
+    def finish_save_at(moment: int) -> None:
+        steps.in_child(lambda: prune(run, THREE), lambda call: trainer_goes_on() if call == moment else None)
+
+    for moment in range(calls_of_one_prune(run)):
+        fresh(run)
+        (run / "part").write_bytes(b"new" * 33 + b"!")
+        (run / "part").rename(run / "ckpt-2.data-00000-of-00001")
+        finish_save_at(moment)
+        assert (run / "ckpt-2.index").exists(), moment
+        assert (run / "ckpt-2.data-00000-of-00001").read_bytes() == b"new" * 33 + b"!", moment
+
+
 def fresh(path: Path) -> Path:
     """An empty directory made a run of six again."""
     shutil.rmtree(path, ignore_errors=True)

@@ -12,6 +12,7 @@ from ckptctl import naming, units
 from ckptctl.errors import PolicyError
 from ckptctl.plan import Order, Protections
 from ckptctl.policy import Newest, Policy, Rule
+from ckptctl.verify import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +88,27 @@ workers = click.option(
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and touch nothing.")
 
 
+def _level(ctx: click.Context, param: click.Parameter, value: str) -> Level | None:  # noqa: ARG001 - Click's
+    return None if value == _QUICK else Level(value)
+
+
+_QUICK = "quick"
+
+verify = click.option(
+    "--verify",
+    "level",
+    type=click.Choice([_QUICK, Level.DATA.value, Level.FINITE.value]),
+    is_flag=False,
+    flag_value=Level.DATA.value,
+    default=_QUICK,
+    show_default=True,
+    callback=_level,
+    help="What a checkpoint has to pass to count: its index and the lengths of its shards (quick), every "
+    "checksum (data; --verify alone), no NaN or Inf besides (finite).",
+)
+"""Gives None for what every scan looks at, else a `Level`."""
+
+
 def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     def decorate(function: _F) -> _F:
         for option in reversed(options):
@@ -103,7 +125,7 @@ retention = _stack(
         type=Duration(),
         default="0s",
         show_default=True,
-        help="Keep whatever was written more recently than this, besides.",
+        help="Keep whatever was written more recently than this, besides; 30 is 30s.",
     ),
     click.option(
         "--protect",

@@ -13,16 +13,20 @@ from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.cli.progress import interruptible
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
+from ckptctl.proof import Proofs
 from ckptctl.prune import prune
 from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from ckptctl.model import Plan, Report
+    from ckptctl.verify import Level
 
 
 @click.command(name="prune")
 @options.directories
 @options.retention
+@options.verify
+@options.workers
 @options.dry_run
 @options.latest_filename
 @options.table_format
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 def command(
     *,
     directories: tuple[str, ...],
+    level: Level | None,
+    workers: int,
     dry_run: bool,
     latest_filename: str,
     form: str,
@@ -42,7 +48,8 @@ def command(
     the consent, and -n shows the plan alone.
 
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
-    and what is being saved.
+    and what is being saved. Only checkpoints that pass --verify count: an older one that restores does not go
+    for the sake of a newer one that does not.
 
     Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
 
@@ -78,6 +85,7 @@ def command(
                         policy,
                         protections,
                         latest_filename=latest_filename,
+                        proofs=None if level is None else Proofs(level, workers),
                         dry_run=dry_run,
                         announce=announce,
                         stop=lambda: bool(signals),

@@ -1,0 +1,94 @@
+"""Retention by proof: only what passes counts, so that no good checkpoint goes for the sake of a bad one.
+
+What a scan calls complete is proved before it is counted, and nothing else is: the plan is made, what it
+keeps as one of the newest is proved, and where that fails the plan is made again without it. So as many
+checkpoints are read as are to stay, and each only once for as long as its files stay the same.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ckptctl.errors import StoppedError
+from ckptctl.model import Checkpoint, Directory, FileKind, Plan, Status
+from ckptctl.verify import Level, VerdictStatus, open_scanned, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckptctl.model import File
+    from ckptctl.posix import OpenDirectory
+    from ckptctl.verify import Verdict
+
+
+@dataclass(slots=True)
+class Proofs:
+    """Verdicts, remembered for as long as the files that they are about stay the same.
+
+    Attributes:
+        level: How much of a checkpoint is looked at.
+        workers: How many threads read.
+    """
+
+    level: Level
+    workers: int = 1
+    _verdicts: dict[tuple[int, int], dict[tuple[File, ...], Verdict]] = field(default_factory=dict)
+
+    def plan(
+        self,
+        directory: OpenDirectory,
+        scanned: Directory,
+        decide: Callable[[Directory], Plan],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Plan:
+        """Plans with what passes.
+
+        Args:
+            directory: The directory, held open.
+            scanned: What a scan found there.
+            decide: Makes a plan of that.
+            stop: Asked while data are read whether to leave off.
+
+        Returns:
+            A plan in which each checkpoint that counts has passed.
+
+        Raises:
+            StoppedError: It was told to stop.
+        """
+
+        def progress(*_: int) -> None:
+            if stop():
+                raise StoppedError(f"{directory.path}: stopped before all that is to stay was verified")
+
+        found = os.fstat(directory.fd)
+        known = self._verdicts.get((found.st_dev, found.st_ino), {})
+        files = {checkpoint.files for checkpoint in scanned.checkpoints}
+        verdicts = {one: verdict for one, verdict in known.items() if one in files}
+        self._verdicts[found.st_dev, found.st_ino] = verdicts
+        while True:
+            scanned = replace(
+                scanned,
+                checkpoints=tuple(_judged(one, verdicts.get(one.files)) for one in scanned.checkpoints),
+            )
+            made = decide(scanned)
+            unproved = [d.checkpoint for d in made.keep if d.counts and d.checkpoint.files not in verdicts]
+            if not unproved:
+                return replace(made, policy=f"{made.policy}, of those that pass verify ({self.level.value})")
+            newest = unproved[-1]
+            opened = open_scanned(directory, newest, follow=False)
+            verdicts[newest.files] = verify(opened, self.level, workers=self.workers, progress=progress)
+
+
+def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
+    """A checkpoint as its verdict has it."""
+    if verdict is None or verdict.ok or not checkpoint.complete:
+        return checkpoint
+    problem = verdict.findings[0].message if verdict.findings else verdict.status.value
+    if verdict.status is VerdictStatus.MISSING:
+        return replace(checkpoint, status=Status.MISSING, problem=problem)
+    if verdict.status is VerdictStatus.UNREADABLE:  # which proves nothing: neither to count nor to delete
+        unknown = tuple(replace(file, kind=FileKind.OTHER) for file in checkpoint.shards)
+        return replace(checkpoint, shards=unknown, problem=problem)
+    return replace(checkpoint, status=Status.BROKEN, problem=problem)

@@ -1,0 +1,152 @@
+"""Tests of ckptctl.proof: what does not pass does not count."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import fabricate
+import pytest
+from bundle_writer import BundleWriter
+
+from ckptctl import posix
+from ckptctl.errors import StoppedError
+from ckptctl.model import Status
+from ckptctl.plan import Protections, plan
+from ckptctl.policy import Newest, Policy
+from ckptctl.proof import Proofs
+from ckptctl.prune import prune
+from ckptctl.scan import scan
+from ckptctl.verify import Level, Verdict, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckptctl.model import Directory, Plan
+    from ckptctl.opened import OpenCheckpoint
+
+THREE = Policy((Newest(3),))
+FLOAT = 1
+
+
+def run(directory: Path, count: int = 6, *, listed: int | None = None) -> Path:
+    """A run that was saved long enough ago."""
+    return fabricate.run(directory, count, listed=listed)
+
+
+def flip(directory: Path, name: str) -> None:
+    """Damages one byte of a checkpoint's data, which no look at its index and lengths tells."""
+    data = directory / f"{name}.data-00000-of-00001"
+    before = data.stat()
+    data.write_bytes(data.read_bytes()[:-1] + b"\x01")
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def names(directory: Path, proofs: Proofs | None) -> list[str]:
+    """What stays under keep-three."""
+    report = prune(directory, THREE, proofs=proofs, dry_run=True)
+    return [decision.checkpoint.name for decision in report.plan.keep]
+
+
+@pytest.mark.parametrize("latest", [True, False], ids=["the latest", "an unlisted one"])
+def test_older_good_one_stays_for_a_newer_bad_one(tmp_path: Path, latest: bool) -> None:  # noqa: FBT001
+    """A checkpoint whose data are damaged does not count, and as the latest it stays all the same."""
+    run(tmp_path, listed=None if latest else 0)
+    flip(tmp_path, "ckpt-6")
+    assert names(tmp_path, None) == ["ckpt-4", "ckpt-5", "ckpt-6"]
+    assert names(tmp_path, Proofs(Level.DATA)) == ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
+    report = prune(tmp_path, THREE, proofs=Proofs(Level.DATA))
+    assert report.deleted == ("ckpt-1", "ckpt-2")
+    assert (
+        any("ckpt-6, the latest in the state file, is broken" in note for note in report.plan.notes) == latest
+    )
+    assert "of those that pass verify (data)" in report.plan.policy
+
+
+def test_bad_one_between_good_ones_goes(tmp_path: Path) -> None:
+    """A damaged checkpoint goes as soon as a good one is newer, and says why."""
+    run(tmp_path)
+    flip(tmp_path, "ckpt-5")
+    report = prune(tmp_path, THREE, proofs=Proofs(Level.DATA))
+    assert report.deleted == ("ckpt-1", "ckpt-2", "ckpt-5")
+    (reason,) = next(d.reasons for d in report.plan.delete if d.checkpoint.name == "ckpt-5")
+    assert "checksum" in reason
+    assert fabricate.names(tmp_path) == {"ckpt-3", "ckpt-4", "ckpt-6"}
+
+
+def test_none_passes_and_all_stay(tmp_path: Path) -> None:
+    """Where nothing restores there is nothing for whose sake anything could go."""
+    run(tmp_path, 5)
+    for step in range(1, 6):
+        flip(tmp_path, f"ckpt-{step}")
+    assert names(tmp_path, Proofs(Level.DATA)) == [f"ckpt-{step}" for step in range(1, 6)]
+
+
+def test_not_finite(tmp_path: Path) -> None:
+    """With `finite`, weights that have become NaN are passed over."""
+    for step in range(1, 7):
+        writer = BundleWriter()
+        value = b"\x00\x00\xc0\x7f" if step > 4 else b"\x00\x00\x80\x3f"
+        writer.add(b"weights", FLOAT, (1,), value)
+        writer.write(tmp_path, f"ckpt-{step}")
+        for file in tmp_path.glob(f"ckpt-{step}.*"):
+            os.utime(file, (fabricate.EPOCH + step, fabricate.EPOCH + step))
+    assert names(tmp_path, Proofs(Level.DATA)) == ["ckpt-4", "ckpt-5", "ckpt-6"]
+    assert names(tmp_path, Proofs(Level.FINITE)) == ["ckpt-2", "ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
+
+
+def test_only_what_counts_is_read_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three are read of a hundred; none again, until one of them is written again."""
+    read: list[str] = []
+
+    def watched(checkpoint: OpenCheckpoint, *arguments: Any, **options: Any) -> Verdict:
+        read.append(checkpoint.name)
+        return verify(checkpoint, *arguments, **options)
+
+    monkeypatch.setattr("ckptctl.proof.verify", watched)
+    run(tmp_path, 100)
+    proofs = Proofs(Level.DATA)
+    for _ in range(3):
+        prune(tmp_path, THREE, proofs=proofs)
+    assert read == ["ckpt-100", "ckpt-99", "ckpt-98"]
+    fabricate.checkpoint(tmp_path, "ckpt-99", at=fabricate.EPOCH + 60.5 * 98 + 1)
+    prune(tmp_path, THREE, proofs=proofs)
+    assert read[3:] == ["ckpt-99"]
+
+
+def test_what_cannot_be_read_neither_counts_nor_goes(tmp_path: Path) -> None:
+    """No permission to read the data proves nothing: the checkpoint stays, and three others besides."""
+    run(tmp_path)
+    with posix.open_directory(str(tmp_path)) as directory:
+        scanned = scan(tmp_path)
+        data = tmp_path / "ckpt-5.data-00000-of-00001"
+        data.rename(tmp_path / "elsewhere")
+        os.mkfifo(data)
+
+        def decide(found: Directory) -> Plan:
+            return plan(found, THREE, Protections())
+
+        made = Proofs(Level.DATA).plan(directory, scanned, decide)
+    assert [d.checkpoint.name for d in made.keep] == ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
+    unknown = next(d.checkpoint for d in made.keep if d.checkpoint.name == "ckpt-5")
+    assert unknown.status is Status.COMPLETE
+    assert not unknown.regular
+
+
+def test_what_goes_meanwhile_is_missing(tmp_path: Path) -> None:
+    """A checkpoint that somebody deletes before it is read is not there."""
+    run(tmp_path)
+    with posix.open_directory(str(tmp_path)) as directory:
+        scanned = scan(tmp_path)
+        (tmp_path / "ckpt-6.index").unlink()
+        made = Proofs(Level.DATA).plan(directory, scanned, lambda found: plan(found, THREE, Protections()))
+    assert [d.checkpoint.name for d in made.keep] == ["ckpt-3", "ckpt-4", "ckpt-5"]
+
+
+def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
+    """Told to stop, a prune leaves off in the middle of its reading, and deletes nothing."""
+    run(tmp_path)
+    before = fabricate.contents(tmp_path)
+    with pytest.raises(StoppedError):
+        prune(tmp_path, THREE, proofs=Proofs(Level.DATA), stop=lambda: True)
+    assert fabricate.contents(tmp_path) == before
