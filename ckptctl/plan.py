@@ -194,7 +194,7 @@ def _protections(
 
 
 def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], now: float) -> None:
-    """What has just been written under an old name may be the trainer's next word: files come before the state.
+    """What has just been written under an old name may be the trainer's next word, which follows the files.
 
     It is known by being younger than what comes after it in the order, as a plain run of saves never is.
     """

@@ -23,7 +23,7 @@ from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserver
 
 from ckptctl import naming, posix, tensorflow
-from ckptctl.errors import CkptctlError, LockedError, SavedModelError, UnreadableError
+from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
     from ckptctl.policy import Policy
+    from ckptctl.proof import Proofs
 
 _PATIENCE = 10
 """A directory that is never quiet is pruned after this many times the settle time all the same."""
@@ -102,6 +103,7 @@ class Watcher:
         policy: Which checkpoints stay.
         protections: Which stay besides.
         latest_filename: The state file's name.
+        proofs: What a checkpoint has to pass to count, see `ckptctl.prune`.
         recursive: Whether every directory below them is watched too.
         settle: Seconds of quiet in a directory before it is looked at.
         rescan: Seconds between looks at everything.
@@ -117,6 +119,7 @@ class Watcher:
         protections: Protections = DEFAULT_PROTECTIONS,
         *,
         latest_filename: str = naming.STATE_FILE,
+        proofs: Proofs | None = None,
         recursive: bool = False,
         settle: float = 1.0,
         rescan: float = 60.0,
@@ -128,6 +131,7 @@ class Watcher:
         self._policy = policy
         self._protections = protections
         self._latest_filename = latest_filename
+        self._proofs = proofs
         self._recursive = recursive
         self._settle = settle
         self._rescan = rescan
@@ -236,6 +240,7 @@ class Watcher:
                     self._policy,
                     self._protections,
                     latest_filename=self._latest_filename,
+                    proofs=self._proofs,
                     dry_run=self._dry_run,
                     stop=lambda: self._stopping,
                 )
@@ -247,7 +252,7 @@ class Watcher:
             if not names:  # else it was removed since it was marked
                 self._say_once("failed", path, error=str(error))
             return
-        except SavedModelError:
+        except (SavedModelError, StoppedError):
             return
         except (CkptctlError, OSError) as error:
             self._say_once("refused", path, error=str(error))

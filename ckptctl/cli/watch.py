@@ -6,19 +6,25 @@ import json
 import signal
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptctl.cli import options
+from ckptctl.proof import Proofs
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
 from ckptctl.watch import Event, Watcher
+
+if TYPE_CHECKING:
+    from ckptctl.verify import Level
 
 
 @click.command(name="watch")
 @options.directories
 @options.retention
+@options.verify
+@options.workers
 @options.dry_run
 @click.option("-r", "--recursive", is_flag=True, help="Watch every run directory below each DIR too.")
 @click.option(
@@ -41,6 +47,8 @@ from ckptctl.watch import Event, Watcher
 def command(
     *,
     directories: tuple[str, ...],
+    level: Level | None,
+    workers: int,
     dry_run: bool,
     recursive: bool,
     settle: float,
@@ -66,6 +74,7 @@ def command(
         options.policy_of(retention),
         options.protections_of(retention),
         latest_filename=latest_filename,
+        proofs=None if level is None else Proofs(level, workers),
         recursive=recursive,
         settle=settle,
         rescan=max(rescan, settle, _SHORTEST_RESCAN),
