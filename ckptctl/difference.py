@@ -137,16 +137,17 @@ class _Running:
         import numpy as np  # noqa: PLC0415 - numpy costs more than most commands
 
         with np.errstate(over="ignore"):  # what is beyond float64 is infinite
-            if kind in {NumberKind.FLOAT, NumberKind.COMPLEX}:
-                wide = np.float64 if kind is NumberKind.FLOAT else np.complex128
-                a, b = self._finite(a.astype(wide), b.astype(wide))
-                distance = np.abs(b - a)
+            if kind is NumberKind.FLOAT:
+                base, b = self._finite(a.astype(np.float64), b.astype(np.float64))
+                distance = np.abs(b - base)
+            elif kind is NumberKind.COMPLEX:
+                a, b = self._finite(a.astype(np.complex128), b.astype(np.complex128))
+                base, distance = np.abs(a), np.abs(b - a)
             else:
-                distance = _integer_distance(a, b)
-            base = np.abs(a.astype(np.float64) if kind is not NumberKind.COMPLEX else a)
+                base, distance = a.astype(np.float64), _integer_distance(a, b)
             self._differing += int(np.count_nonzero(distance))
-            self._squares += float(np.dot(distance, distance))
-            self._base_squares += float(np.dot(base, base))
+            self._squares += float(np.einsum("i,i", distance, distance))
+            self._base_squares += float(np.einsum("i,i", base, base))
             self._max = max(self._max, float(distance.max(initial=0.0)))
 
     def _finite(self, a: Array, b: Array) -> tuple[Array, Array]:

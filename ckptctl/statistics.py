@@ -87,7 +87,7 @@ class _Running:
         with np.errstate(over="ignore", invalid="ignore"):  # squares beyond float64 are infinite
             mean = float(values.mean())
             values -= mean
-            squares = float(np.dot(values, values))
+            squares = float(np.einsum("i,i", values, values))
         count = self._count + len(values)
         shift = mean - self._mean
         self._squares += squares + shift * shift * (self._count * len(values) / count)
