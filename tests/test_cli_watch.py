@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import fabricate
 import pytest
 import steps
+from conftest import ckptctl
 
 from ckptctl.policy import Newest, Policy
 from ckptctl.watch import Watcher
@@ -56,6 +57,25 @@ for step in range(1, saves + 1):
         assert time.monotonic() < deadline, (latest, saved)
 print(len(glob.glob(directory + "/*.index")))
 """
+
+BREAKING_TRAINER = """
+import os, sys, time
+import tensorflow as tf
+
+directory, saves = sys.argv[1], int(sys.argv[2])
+checkpoint = tf.train.Checkpoint(weights=tf.Variable(tf.zeros([1000])), step=tf.Variable(0, dtype=tf.int64))
+for step in range(1, saves + 1):
+    checkpoint.step.assign(step)
+    saved = checkpoint.save(f"{directory}/model")
+    data = f"{saved}.data-00000-of-00001"
+    if step % 6 == 0:
+        os.truncate(data, os.path.getsize(data) // 2)
+    elif step % 3 == 0:
+        with open(data, "r+b") as file:
+            file.write(b"x")
+    time.sleep(0.15)
+"""
+"""Breaks every third checkpoint behind its own back: now by a byte, now by half of its data."""
 
 
 class Watching:
@@ -579,3 +599,30 @@ def test_beside_a_trainer_in_a_hurry(tmp_path: Path, watch: Callable[..., Watchi
     names = ckpts(saves - 2, saves - 1, saves)
     expected = {f"{name}.{end}" for name in names for end in ("index", "data-00000-of-00001")}
     assert left == {"checkpoint", *expected}
+
+
+def test_watch_that_verifies_keeps_three_that_restore(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Where every third save comes out broken, the three newest good ones are there in the end."""
+    run = tmp_path / "run"
+    run.mkdir()
+    watching = watch(run, "--verify=data")
+    watching.event("watching", run)
+    done = subprocess.run(
+        [sys.executable, "-c", BREAKING_TRAINER, str(run), "18"],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+    def good() -> set[str]:
+        verified = ckptctl("verify", "--json", str(run))
+        found = json.loads(verified.stdout)["checkpoints"]
+        return {os.path.basename(one["checkpoint"]) for one in found if one["status"] == "ok"}
+
+    watching.until(lambda: good() == {"model-14", "model-16", "model-17"})
+    watching.until(lambda: not {"model-3", "model-9", "model-15"} & fabricate.names(run))
+    watching.stop()
+    assert "model-18" in fabricate.names(run), "the latest stays, broken as it is"
