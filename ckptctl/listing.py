@@ -149,7 +149,7 @@ def list_tensors(checkpoint: OpenCheckpoint) -> Listing:
     for entry in index.tensors():
         name = entry.name
         parts = index.parts(entry) if entry.slices else (entry,)
-        size = sum([part.size for part in parts])
+        size = sum([part.size for part in parts]) if entry.slices else entry.size
         rows[name] = _tensor(name, entry.dtype, entry.shape, size, parts, entry)
     return Listing(checkpoint, rows, index)
 
