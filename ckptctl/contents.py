@@ -47,11 +47,13 @@ class Contents:
         problem: What is wrong; None if nothing is.
         step: The step that the checkpoint says it has.
         details: What it holds, if that is asked for and can be told.
+        corrupt: Whether the problem is one that no save under way explains.
     """
 
     problem: str | None = None
     step: Step | None = None
     details: Details | None = None
+    corrupt: bool = False
 
 
 class Looker:
@@ -100,7 +102,7 @@ class Looker:
         try:
             return Contents(None, read_step(index, checkpoint.shard), details)
         except BundleError as error:
-            return Contents(str(error), None, details)
+            return Contents(str(error), None, details, corrupt=True)
         except (OSError, UnreadableError):
             return Contents(None, None, details)
 

@@ -196,7 +196,7 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> Checkpoint:
     return Checkpoint(
         name,
         Format.V2,
-        Status.COMPLETE,
+        Status.BROKEN if seen.corrupt else Status.COMPLETE,
         step=None if seen.step is None else seen.step.value,
         step_from=None if seen.step is None else seen.step.source,
         index=index,
@@ -272,7 +272,7 @@ def _described(
     status, problem = made.status, made.problem
     if made.on_disk:
         saved = made.files[0].mtime
-        if problem is not None:
+        if problem is not None and status is Status.COMPLETE:
             youngest = max(file.mtime for file in made.files)
             status = Status.SAVING if now - youngest < SAVING_SECONDS else Status.BROKEN
     if entry is not None and entry.timestamp is not None and math.isfinite(entry.timestamp):

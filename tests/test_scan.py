@@ -403,8 +403,8 @@ def test_step_that_fails_its_checksum_gives_a_broken_one_away(tmp_path: Path) ->
         writer.add(b"global_step", 9, (), number.to_bytes(8, "little"))
         _write(tmp_path, f"model.ckpt-{number}", writer, EPOCH + number)
     (tmp_path / "model.ckpt-2.data-00000-of-00001").write_bytes(bytes(8))
-    second = scan(tmp_path, now=OLD + 1e9).checkpoints[1]
-    assert second.status is Status.BROKEN
+    second = scan(tmp_path).checkpoints[1]
+    assert second.status is Status.BROKEN, "however young it is: no save under way explains it"
     assert "fails its checksum" in (second.problem or "")
     assert (second.step, second.step_from) == (2, "name")
 
