@@ -6,7 +6,6 @@ What goes wrong is told with the checkpoint's name and with what to do next.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptctl import posix
@@ -96,7 +95,7 @@ def stream_elements(listing: Listing, tensor: Tensor) -> Generator[np.ndarray[An
             except BundleError as error:
                 raise BundleError(f"{index.name}: tensor {tensor.name!r}: {error}") from error
             slices = sorted(entry.slices, key=lambda part: part.ranges(entry.shape))
-            entry = replace(entry, slices=tuple(slices))
+            entry = entry._replace(slices=tuple(slices))
         for piece in iter_values(index, entry, listing.checkpoint.shard):
             for at in range(0, len(piece), _BLOCK):
                 yield piece[at : at + _BLOCK]

@@ -84,6 +84,7 @@ def test_is_loaded_once() -> None:
 def test_no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without TensorFlow the error says what to try."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    protos.load.cache_clear()
     protos._load.cache_clear()
     try:
         with pytest.raises(TensorFlowError, match="import tensorflow"):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ckptctl.bundle import protos
 from ckptctl.bundle.checksum import unmask
@@ -49,8 +49,7 @@ class BundleHeader:
     min_consumer: int
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """A tensor, or a slice of one, as the index has it.
 
     Attributes:
@@ -150,38 +149,44 @@ def parse_entry(name: str, header: BundleHeader, key: bytes, value: bytes) -> Te
     Raises:
         BundleError: It is none, or holds a number that no writer puts there.
     """
-    where = f"{name}: entry {key!r}"
+    try:
+        return _entry(header, key, value)
+    except BundleError as error:
+        raise type(error)(f"{name}: entry {key!r}: {error}") from error
+
+
+def _entry(header: BundleHeader, key: bytes, value: bytes) -> TensorEntry:
+    """Decodes an entry. An index has tens of thousands of them: each line here is felt."""
     if len(value) > MAX_ENTRY_BYTES:
-        raise UnsupportedError(f"{where}: has {len(value)} bytes, expected at most {MAX_ENTRY_BYTES}")
-    proto = protos.parse(protos.load().BundleEntryProto, value, where)
-    shape = parse_shape(proto.shape, where)
-    if not proto.dtype:
-        raise BundleError(f"{where}: has no dtype")
-    if not 0 <= proto.shard_id < max(header.num_shards, 1):
-        raise BundleError(f"{where}: is in shard {proto.shard_id}, there are {header.num_shards}")
-    if proto.offset < 0 or proto.size < 0:
-        raise BundleError(f"{where}: has {proto.size} bytes from byte {proto.offset}")
+        raise UnsupportedError(f"has {len(value)} bytes, expected at most {MAX_ENTRY_BYTES}")
+    proto = protos.parse(protos.load().BundleEntryProto, value, "its value")
+    shape = parse_shape(proto.shape)
+    dtype, shard_id, offset, size = proto.dtype, proto.shard_id, proto.offset, proto.size
+    if not dtype:
+        raise BundleError("has no dtype")
+    if not 0 <= shard_id < (header.num_shards or 1):
+        raise BundleError(f"is in shard {shard_id}, there are {header.num_shards}")
+    if offset < 0 or size < 0:
+        raise BundleError(f"has {size} bytes from byte {offset}")
     slices = tuple([TensorSlice.from_proto(part) for part in proto.slices]) if proto.slices else ()
     slice_of, part = parse_slice_key(key) or (None, None)
     return TensorEntry(
-        key, proto.dtype, shape, proto.shard_id, proto.offset, proto.size, unmask(proto.crc32c), slices,
-        slice_of, part,
-    )  # fmt: skip
+        key, dtype, shape, shard_id, offset, size, unmask(proto.crc32c), slices, slice_of, part
+    )
 
 
-def parse_shape(proto: Any, where: str) -> tuple[int, ...]:
+def parse_shape(proto: Any) -> tuple[int, ...]:
     """Takes over a TensorShapeProto.
 
     Args:
         proto: It.
-        where: What the error calls the place that it is from.
 
     Raises:
         BundleError: No tensor can have that shape.
     """
     sizes = tuple([dimension.size for dimension in proto.dim])
-    if proto.unknown_rank or len(sizes) > MAX_RANK or min(sizes, default=0) < 0 or not _countable(sizes):
-        raise BundleError(f"{where}: shape {list(sizes[:8])} is not one that a tensor can have")
+    if proto.unknown_rank or len(sizes) > MAX_RANK or (sizes and (min(sizes) < 0 or not _countable(sizes))):
+        raise BundleError(f"shape {list(sizes[:8])} is not one that a tensor can have")
     return sizes
 
 

@@ -13,7 +13,7 @@ that is not a partitioned tensor's.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckptctl.bundle.checksum import crc32c, mask, unmask
@@ -88,7 +88,7 @@ class Likeness:
             return None
         entry, place = found
         stored = int.from_bytes(self.data[place : place + _CRC_BYTES], "little")
-        return replace(entry, crc32c=unmask(stored))
+        return entry._replace(crc32c=unmask(stored))
 
 
 @dataclass(slots=True)

@@ -43,6 +43,7 @@ class Protos:
     TrackableObjectGraph: Any
 
 
+@functools.cache
 def load() -> Protos:
     """Loads the messages, once in a process; a TensorFlow that is already imported is asked for its own.
 

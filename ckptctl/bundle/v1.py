@@ -184,14 +184,17 @@ def _read_meta(table: Table) -> list[V1Tensor]:
         raise BundleError(
             f"{name}: written for readers of at least version {versions.min_consumer}, expected {VERSION}"
         )
-    return [_tensor(proto, f"{name}: tensor {proto.name!r}") for proto in saved.meta.tensor]
+    return [_tensor(name, proto) for proto in saved.meta.tensor]
 
 
-def _tensor(proto: Any, where: str) -> V1Tensor:
-    slices = tuple(TensorSlice.from_proto(part) for part in proto.slice)
-    shape = parse_shape(proto.shape, where)
-    for part in slices:
-        part.ranges(shape)
+def _tensor(name: str, proto: Any) -> V1Tensor:
+    try:
+        slices = tuple(TensorSlice.from_proto(part) for part in proto.slice)
+        shape = parse_shape(proto.shape)
+        for part in slices:
+            part.ranges(shape)
+    except BundleError as error:
+        raise BundleError(f"{name}: tensor {proto.name!r}: {error}") from error
     return V1Tensor(proto.name, proto.type, shape, slices)
 
 
