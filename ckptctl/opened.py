@@ -1,8 +1,8 @@
 """One checkpoint's files, opened through its directory's descriptor for `ckptctl.bundle` to read.
 
 A link is followed where the user named the checkpoint, or asked for a look and no more: many stores keep
-their files as links. It may lead to anything even then: what that is is looked at before it is opened, so that
-no device is woken and no FIFO waited for.
+their files as links. It may lead to anything even then: what that is is looked at before it is opened, so
+that no device is woken and no FIFO waited for.
 """
 
 from __future__ import annotations
