@@ -83,15 +83,21 @@ class Limits:
 
     Attributes:
         start: Seconds until TensorFlow is loaded.
-        seconds: Seconds for a checkpoint, whatever its size.
-        bytes_per_second: How slowly the files of a checkpoint may come beside that.
+        seconds: Seconds for a checkpoint, whatever is in it.
+        bytes_per_second: How slowly its files may come beside that.
+        tensors_per_second: How slowly its objects may be rebuilt beside that.
         memory: Bytes of address space for a checkpoint, beside several times what its values take.
     """
 
     start: float = 300.0
     seconds: float = 120.0
     bytes_per_second: float = 5e6
-    memory: int = 2 << 30
+    tensors_per_second: float = 100.0
+    memory: int = 1 << 30
+
+    def time(self, size: int, tensors: int) -> float:
+        """Seconds for a checkpoint of so many bytes and tensors."""
+        return self.seconds + size / self.bytes_per_second + tensors / self.tensors_per_second
 
 
 class Restorer:
@@ -114,12 +120,13 @@ class Restorer:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def prove(self, checkpoint: OpenCheckpoint, size: int = 0) -> RestoreProof:
+    def prove(self, checkpoint: OpenCheckpoint, size: int = 0, tensors: int = 0) -> RestoreProof:
         """Has TensorFlow restore a checkpoint, whose files are taken to be verified before.
 
         Args:
             checkpoint: Which.
-            size: How many bytes its files have; it is given time for them.
+            size: How many bytes its files have; it is given time for them,
+            tensors: and for these.
 
         Raises:
             TensorFlowError: TensorFlow does not start.
@@ -135,7 +142,7 @@ class Restorer:
             "memory": self._limits.memory,
         }
         try:
-            reply = self._child.ask(request, self._limits.seconds + size / self._limits.bytes_per_second)
+            reply = self._child.ask(request, self._limits.time(size, tensors))
             return RestoreProof(tuple(_finding(one) for one in reply["findings"]))
         except _LostError as error:
             self._end()

@@ -74,6 +74,7 @@ def _serve(
 ) -> None:
     try:
         with posix.open_directory(request["directory"]) as directory:
+            os.fchdir(directory.fd)
             checkpoint = OpenCheckpoint(
                 directory,
                 request["name"],
@@ -86,6 +87,8 @@ def _serve(
         report.add(Finding(FindingKind.RESTORE, str(error)))
     except MemoryError:
         report.add(Finding(FindingKind.RESTORE, "restoring it takes more memory than is allowed"))
+    finally:
+        os.chdir("/")
 
 
 def _say(replies: TextIO, said: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 MAX_META_BYTES = 1 << 30
 """The largest `.meta` that is read: TensorFlow's limit is twice that, real ones have tens of megabytes."""
+
+MAX_CONSTANT = 1 << 22
+"""How many elements a constant may have: a Saver's are the names of its tensors, one for each at most."""
 
 ALLOWED = frozenset(
     {
@@ -70,7 +74,7 @@ def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str
         report: Takes what does not restore.
 
     Returns:
-        The names of the tensors whose restored values were compared.
+        The names of the tensors whose restored values were compared as a whole.
     """
     try:
         message = tf.compat.v1.MetaGraphDef.FromString(meta)
@@ -87,10 +91,11 @@ def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises is what we are here to hear
         report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta's graph does not restore: {brief(error)}"))
         return set()
+    restored: Counter[str] = Counter()
     for one, value in zip(assignments, values, strict=True):
-        if one.tensor in stored.specs:
-            stored.compare(one.tensor, value, report, functools.partial(_part, one.part, value.shape))
-    return {one.tensor for one in assignments}
+        stored.compare(one.tensor, value, report, functools.partial(_part, one.part, value.shape))
+        restored[one.tensor] += value.size
+    return {name for name, size in restored.items() if size >= stored.specs[name].elements}
 
 
 def _name(reference: str) -> str:
@@ -112,6 +117,8 @@ def _restoring(meta: Any) -> dict[str, Any]:
         if name not in nodes:
             raise NotRestorableError(f"has no operation {name!r}, which restoring needs")
         node = nodes[name]
+        if node.op == "Const" and math.prod(one.size for one in _shape(node)) > MAX_CONSTANT:
+            raise NotRestorableError(f"has a constant that is larger than any Saver's, {name!r}")
         if node.op not in ALLOWED:
             raise NotRestorableError(
                 f"restores with {node.op!r} ({name!r}), and {node.op!r} is not carried out here"
@@ -119,6 +126,10 @@ def _restoring(meta: Any) -> dict[str, Any]:
         found[name] = node
         waiting.extend(_name(reference) for reference in node.input)
     return found
+
+
+def _shape(node: Any) -> Any:
+    return node.attr["value"].tensor.tensor_shape.dim
 
 
 def _assignments(nodes: dict[str, Any]) -> list[_Assignment]:
@@ -181,7 +192,7 @@ def _part(part: str, shape: tuple[int, ...], stored: Array) -> Array:
     """The part of a stored tensor that a variable is restored from, in the variable's shape."""
     if part:
         ranges = []
-        for extent in part.split()[-1].split(":"):
+        for extent in part.rpartition(" ")[2].split(":"):
             start, _, length = extent.partition(",")
             ranges.append(slice(None) if start == "-" else slice(int(start), int(start) + int(length)))
         stored = stored[tuple(ranges)]

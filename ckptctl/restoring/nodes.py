@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from ckptctl.bundle.dtypes import DTYPES, STRING, VARIANT
+from ckptctl.bundle.dtypes import STRING, dtype_name
 from ckptctl.restoring.stored import Spec, Stored, array, known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ckptctl.bundle.findings import Report
-    from ckptctl.bundle.graph import Attribute, Node
+    from ckptctl.bundle.graph import Node
     from ckptctl.restoring.stored import Array
 
     Trackable = Any
@@ -30,7 +30,7 @@ _STATES = frozenset({"py_state", "OBJECT_CONFIG_JSON"})
 """Strings that are nothing but strings to a restore: Python's state, and the configuration Keras 2 adds."""
 
 _ATTRIBUTES = ".ATTRIBUTES/"
-_KEYS, _VALUES = "-keys", "-values"
+_TABLE = ["table-keys", "table-values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +71,21 @@ def _order(keys: Array) -> Array:
     return np.argsort(keys.reshape(-1), kind="stable")
 
 
-def rebuild(node: Node, slots: Callable[[int], Trackable], specs: dict[str, Spec]) -> Rebuilt:
+def rebuild(node: Node, tensors: dict[str, Spec], slots: Callable[[int], Trackable]) -> Rebuilt:
     """Makes an object, without its children.
 
     Args:
-        node: It, as it was saved; each of its tensors is in the checkpoint.
+        node: It, as it was saved.
+        tensors: What it saved, by key.
         slots: The object of a node, by its number: an optimizer is asked for its slot variables.
-        specs: The checkpoint's tensors.
     """
     if node.registered_saver:
         doubt = f"was saved by {node.registered_saver!r}, a saver that its program registers"
         return Rebuilt(_Container(slots), doubt=doubt)
-    if not node.attributes:
+    if not tensors:
         return Rebuilt(_Container(slots))
     try:
-        return _with_values(node.attributes, specs)
+        return _with_values(tensors, slots)
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises where it cannot make one
         return Rebuilt(_Container(slots), doubt=f"cannot be made here: {brief(error)}")
 
@@ -99,16 +99,27 @@ def brief(error: BaseException) -> str:
 _BRIEF = 300
 
 
-def _with_values(attributes: Sequence[Attribute], specs: dict[str, Spec]) -> Rebuilt:
+def _with_values(tensors: dict[str, Spec], slots: Callable[[int], Trackable]) -> Rebuilt:
     """Makes an object that saves values."""
-    if len(attributes) == 1:
-        name, key = attributes[0].name, attributes[0].checkpoint_key
-        if name == _VALUE and known(specs[key].dtype):
-            return _variable(key, specs[key])
-        if name in _STATES and (specs[key].dtype, specs[key].shape) == (STRING, ()):
+    for key, spec in tensors.items():
+        if not known(spec.dtype):
+            kind = dtype_name(spec.dtype)
+            return Rebuilt(
+                _Container(slots), doubt=f"saves {_local(key)!r}, a {kind}: only its own class can"
+            )
+    if len(tensors) == 1:
+        ((key, spec),) = tensors.items()
+        if _local(key) == _VALUE:
+            return _variable(key, spec)
+        if _local(key) in _STATES and (spec.dtype, spec.shape) == (STRING, ()):
             state = _State()
             return Rebuilt(state, lambda: {key: array(state.value)})
-    return _table(attributes, specs) or _holder(attributes, specs)
+    return _table(tensors) or _holder(tensors)
+
+
+def _local(key: str) -> str:
+    """What the object itself calls a tensor."""
+    return key.partition(_ATTRIBUTES)[2]
 
 
 class _Container(tf.__internal__.tracking.Trackable):  # type: ignore[misc]
@@ -155,8 +166,6 @@ def _zeros(spec: Spec) -> Any:
     dtype = tf.as_dtype(spec.dtype)
     if spec.dtype == STRING:
         return tf.fill(spec.shape, "")
-    if spec.dtype == VARIANT and spec.shape == ():
-        return tf.raw_ops.EmptyTensorList(element_shape=[], max_num_elements=0, element_dtype=tf.float32)
     return tf.constant(np.zeros(spec.shape, dtype.as_numpy_dtype), dtype)
 
 
@@ -165,32 +174,26 @@ def _variable(key: str, spec: Spec) -> Rebuilt:
     return Rebuilt(variable, lambda: {key: array(variable.numpy())})
 
 
-def _table(attributes: Sequence[Attribute], specs: dict[str, Spec]) -> Rebuilt | None:
+def _table(tensors: dict[str, Spec]) -> Rebuilt | None:
     """A lookup table, if that is what saved two tensors under these names."""
-    keys = [one.checkpoint_key for one in attributes if one.name.endswith(_KEYS)]
-    values = [one.checkpoint_key for one in attributes if one.name.endswith(_VALUES)]
-    if len(attributes) != len(_PAIR) or not keys or not values:
+    names = sorted(tensors, key=_local)
+    if [_local(name) for name in names] != _TABLE:
         return None
-    key, value = specs[keys[0]], specs[values[0]]
+    key, value = (tensors[name] for name in names)
     if len(key.shape) != 1 or value.shape[:1] != key.shape:
         return None
     default = _zeros(Spec(value.dtype, value.shape[1:]))
     table = tf.lookup.experimental.MutableHashTable(tf.as_dtype(key.dtype), tf.as_dtype(value.dtype), default)
     return _RebuiltTable(
-        table, lambda: dict(zip((keys[0], values[0]), (one.numpy() for one in table.export()), strict=True))
+        table, lambda: dict(zip(names, (one.numpy() for one in table.export()), strict=True))
     )
 
 
-_PAIR = (_KEYS, _VALUES)
-
-
-def _holder(attributes: Sequence[Attribute], specs: dict[str, Spec]) -> Rebuilt:
-    names = {one.checkpoint_key.rpartition(_ATTRIBUTES)[2]: one.checkpoint_key for one in attributes}
-    holder = _Holder({name: _zeros(specs[key]) for name, key in names.items()})
-    said = ", ".join(repr(one.name) for one in attributes[:3])
-    comparable = {name: key for name, key in names.items() if specs[key].dtype in {*DTYPES, STRING}}
+def _holder(tensors: dict[str, Spec]) -> Rebuilt:
+    holder = _Holder({_local(key): _zeros(spec) for key, spec in tensors.items()})
+    said = ", ".join(repr(_local(key)) for key in list(tensors)[:3])
     return Rebuilt(
         holder,
-        lambda: {key: array(holder.restored[name].numpy()) for name, key in comparable.items()},
+        lambda: {key: array(holder.restored[_local(key)].numpy()) for key in tensors},
         f"saves {said}, which only its own class can take: its tensors were restored, it was not",
     )

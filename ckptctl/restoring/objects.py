@@ -7,7 +7,10 @@ belong to, and ours hands out the one that was rebuilt for the node.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
+import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,7 @@ import tensorflow as tf
 
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.restoring.nodes import Rebuilt, brief, rebuild
-from ckptctl.restoring.stored import array
+from ckptctl.restoring.stored import Spec, array
 
 if TYPE_CHECKING:
     from ckptctl.bundle.findings import Report
@@ -39,21 +42,23 @@ def restore(prefix: str, graph: ObjectGraph, stored: Stored, report: Report) -> 
         The names of the tensors whose restored values were compared.
     """
     labels = _labels(graph)
-    if not _has_all_tensors(graph, labels, stored, report):
+    tensors = _tensors(graph, labels, stored, report)
+    if tensors is None:
         return set()
     objects: list[Rebuilt] = []
     for number, node in enumerate(graph.nodes):
-        objects.append(rebuild(node, lambda number: objects[number].trackable, stored.specs))
+        objects.append(rebuild(node, tensors[number], lambda number: objects[number].trackable))
         if objects[-1].doubt:
             message = f"object {labels[number]!r} {objects[-1].doubt}"
             report.add(Finding(FindingKind.NOT_REBUILT, message))
-    counter = _save_counter(graph, stored)
+    counter = _save_counter(graph, tensors)
     for number, node in enumerate(graph.nodes):
         parent = objects[number].trackable
         for name, child in node.children.items():
             if (number, child) != (0, counter):
                 parent._track_trackable(objects[child].trackable, name, overwrite=True)  # noqa: SLF001
-    checkpoint = tf.train.Checkpoint(root=objects[0].trackable)
+    # A reference, since a root that is a variable would be asked whether it is true.
+    checkpoint = tf.train.Checkpoint(root=weakref.ref(objects[0].trackable))
     try:
         # `read` is what `restore` begins with. It is the one for what `write` wrote, without a save counter,
         # and the one that opens a checkpoint, and no SavedModel, where a directory has the same name.
@@ -63,7 +68,7 @@ def restore(prefix: str, graph: ObjectGraph, stored: Stored, report: Report) -> 
         report.add(Finding(FindingKind.NOT_REBUILT, f"the tree of objects does not restore: {brief(error)}"))
         return set()
     if counter is not None:
-        objects[counter] = _of_checkpoint(checkpoint, graph.nodes[counter].attributes[0].checkpoint_key)
+        objects[counter] = _of_checkpoint(checkpoint, *tensors[counter])
     _assert_consumed(status, report)
     compared: set[str] = set()
     for one in objects:
@@ -76,8 +81,9 @@ def _assert_consumed(status: Any, report: Report) -> None:
         status.assert_consumed()
     except Exception as error:  # noqa: BLE001 - see above
         status.expect_partial()
-        message = f"the restore did not use all that was saved: {brief(error)}"
-        report.add(Finding(FindingKind.NOT_REBUILT, message))
+        if not report.findings:  # what is not rebuilt cannot be restored, which is said already
+            message = f"the restore did not use all that was saved: {brief(error)}"
+            report.add(Finding(FindingKind.NOT_REBUILT, message))
 
 
 def _labels(graph: ObjectGraph) -> list[str]:
@@ -91,31 +97,45 @@ def _labels(graph: ObjectGraph) -> list[str]:
     return labels
 
 
-def _has_all_tensors(graph: ObjectGraph, labels: list[str], stored: Stored, report: Report) -> bool:
-    """Reports objects whose tensors are not in the checkpoint: no program can restore these."""
+def _tensors(
+    graph: ObjectGraph, labels: list[str], stored: Stored, report: Report
+) -> list[dict[str, Spec]] | None:
+    """What each object saved, by key; None if there is one whose tensors are not there.
+
+    An attribute names a tensor, or what the names of several begin with: a table's `table` stands for
+    `table-keys` and `table-values`.
+    """
+    names = sorted(stored.specs)
+    found: list[dict[str, Spec]] = []
     complete = True
     for label, node in zip(labels, graph.nodes, strict=True):
+        found.append({})
         for one in node.attributes:
-            if one.checkpoint_key not in stored.specs:
+            key = one.checkpoint_key
+            keys = [key] if key in stored.specs else _beginning_with(key, names)
+            found[-1].update((key, stored.specs[key]) for key in keys)
+            if not keys:
                 complete = False
-                message = f"object {label!r}: its tensor {one.checkpoint_key!r} is not in the index"
-                report.add(Finding(FindingKind.RESTORE, message, one.checkpoint_key))
-    return complete
+                message = f"object {label!r}: its tensor {key!r} is not in the index"
+                report.add(Finding(FindingKind.RESTORE, message, key))
+    return found if complete else None
 
 
-def _save_counter(graph: ObjectGraph, stored: Stored) -> int | None:
+def _beginning_with(key: str, names: list[str]) -> list[str]:
+    """Those of the sorted names that begin with a key."""
+    begin = bisect.bisect_left(names, key)
+    return list(itertools.takewhile(lambda name: name.startswith(key), itertools.islice(names, begin, None)))
+
+
+def _save_counter(graph: ObjectGraph, tensors: list[dict[str, Spec]]) -> int | None:
     """The node that `tf.train.Checkpoint` has a variable of its own for; None where that is not so."""
     number = graph.nodes[0].children.get(_COUNTER) if graph.nodes else None
     if number is None:
         return None
     uses = Counter(child for node in graph.nodes for child in node.children.values())
     uses.update(slot.slot_variable for node in graph.nodes for slot in node.slot_variables)
-    node = graph.nodes[number]
-    plain = len(node.attributes) == 1 and not node.children and uses[number] == 1
-    if not plain:
-        return None
-    spec = stored.specs[node.attributes[0].checkpoint_key]
-    return number if (spec.dtype, spec.shape) == (_INT64, ()) else None
+    plain = [Spec(_INT64, ())] == list(tensors[number].values())
+    return number if plain and not graph.nodes[number].children and uses[number] == 1 else None
 
 
 def _of_checkpoint(checkpoint: Any, key: str) -> Rebuilt:

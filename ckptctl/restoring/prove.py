@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from ckptctl import naming
+from ckptctl.bundle.dtypes import dtype_name
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.bundle.graph import OBJECT_GRAPH_KEY, read_object_graph
 from ckptctl.errors import BundleError, UnreadableError
 from ckptctl.model import Format
 from ckptctl.restoring import graphs, objects
 from ckptctl.restoring.nodes import brief
-from ckptctl.restoring.stored import UNCOMPARED, array, read_v1_with, read_v2
+from ckptctl.restoring.stored import array, known, read_v1_with, read_v2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +30,11 @@ _UNREADABLE = (BundleError, UnreadableError, OSError)
 def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None]) -> None:
     """Has TensorFlow restore a checkpoint.
 
+    TensorFlow takes paths for patterns, so that it finds nothing in a directory called `run[1]`. From inside
+    the directory it does.
+
     Args:
-        checkpoint: Which.
+        checkpoint: Which; the current directory is its.
         report: Takes what does not restore, and what is not proven to.
         need: Told how many bytes of memory it takes, before TensorFlow has opened anything.
     """
@@ -45,7 +50,11 @@ def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None
             reader = _open(prefix)
             stored = read_v1_with(reader, checkpoint)
         done = _restore(prefix, checkpoint, stored, report)
-        for name in stored.specs.keys() - done:
+        left = [name for name in stored.specs if name not in done]
+        if left and not report.findings:
+            message = f"{len(left)} of {len(stored.specs)} tensors are restored by nothing, {left[0]!r} first"
+            report.add(Finding(FindingKind.NOT_REBUILT, message))
+        for name in left:
             _read(reader, name, stored, report)
     except _UNREADABLE as error:
         report.add(Finding(FindingKind.RESTORE, str(error)))
@@ -54,11 +63,12 @@ def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None
 
 
 def _prefix(checkpoint: OpenCheckpoint) -> str:
-    """The path that TensorFlow takes; a sharded V1 checkpoint is a pattern to it."""
+    """The path that TensorFlow takes, seen from the directory; a sharded V1 checkpoint is a pattern to it."""
+    path = os.path.join(os.curdir, checkpoint.name)
     parsed = naming.parse(checkpoint.data[0]) if checkpoint.data else None
     if parsed is None or parsed.role is not naming.Role.V1_SHARD:
-        return checkpoint.path
-    return f"{checkpoint.path}-?????-of-{parsed.shards:05d}"
+        return path
+    return f"{path}-?????-of-{parsed.shards:05d}"
 
 
 def _open(prefix: str) -> Any:
@@ -86,8 +96,9 @@ def _restore(prefix: str, checkpoint: OpenCheckpoint, stored: Stored, report: Re
 
 def _read(reader: Any, name: str, stored: Stored, report: Report) -> None:
     """Reads a tensor with TensorFlow, and compares it."""
-    if stored.specs[name].dtype in UNCOMPARED:
-        message = f"tensor {name!r}: its type has no values outside of its object"
+    spec = stored.specs[name]
+    if not known(spec.dtype):
+        message = f"tensor {name!r} is a {dtype_name(spec.dtype)}, which is not read"
         report.add(Finding(FindingKind.NOT_REBUILT, message, name))
         return
     try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckptctl.bundle.dtypes import DTYPES, RESOURCE, STRING, VARIANT
+from ckptctl.bundle.dtypes import DTYPES, STRING
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.bundle.index import read_index
+from ckptctl.bundle.source import CHUNK_BYTES
 from ckptctl.bundle.v1 import read_v1
 from ckptctl.bundle.values import read_tensor
 
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from ckptctl.opened import OpenCheckpoint
 
     Array = np.ndarray[Any, Any]
-
-UNCOMPARED = frozenset({VARIANT, RESOURCE})
-"""What has no values outside of the operation that made it."""
 
 _STRING_BYTES = 128
 """What an element of a string tensor takes at most beside its bytes, in TensorFlow and in Python together."""
@@ -39,12 +38,15 @@ class Spec:
     Attributes:
         dtype: Its number in `types.proto`.
         shape: The whole tensor's.
-        size: How many bytes it has in the files; 0 where that is not known.
     """
 
     dtype: int
     shape: tuple[int, ...]
-    size: int = 0
+
+    @property
+    def elements(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Stored:
         Args:
             file_bytes: How many the files have.
         """
-        strings = sum(int(np.prod(spec.shape)) for spec in self.specs.values() if spec.dtype == STRING)
+        strings = sum(spec.elements for spec in self.specs.values() if spec.dtype == STRING)
         return _COPIES * (file_bytes + strings * _STRING_BYTES) + len(self.specs) * _TENSOR_BYTES
 
     def compare(
@@ -81,8 +83,6 @@ class Stored:
             report: Takes the finding.
             take: Gives what is to be compared with it, of the whole tensor; None for all.
         """
-        if self.specs[name].dtype in UNCOMPARED:
-            return
         stored = self.value(name)
         if not same(stored if take is None else take(stored), restored):
             message = f"tensor {name!r}: TensorFlow has another value than the files"
@@ -136,7 +136,14 @@ def same(stored: Array, restored: Array) -> bool:
         return False
     if stored.dtype == object:
         return bool(np.all(stored == restored))
-    return stored.itemsize == restored.itemsize and np.array_equal(_bytes(stored), _bytes(restored))
+    if stored.itemsize != restored.itemsize:
+        return False
+    one, other = _bytes(stored), _bytes(restored)
+    # Piece by piece, since the comparison of two arrays makes a third.
+    return all(
+        np.array_equal(one[begin : begin + CHUNK_BYTES], other[begin : begin + CHUNK_BYTES])
+        for begin in range(0, one.size, CHUNK_BYTES)
+    )
 
 
 def _bytes(values: Array) -> Array:
@@ -144,5 +151,5 @@ def _bytes(values: Array) -> Array:
 
 
 def known(dtype: int) -> bool:
-    """Whether a variable can have this type."""
+    """Whether values of this type can be compared: variants and resources are more than their bytes."""
     return dtype in DTYPES or dtype == STRING
