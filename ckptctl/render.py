@@ -8,8 +8,6 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from tabulate import tabulate
-
 from ckptctl.model import Checkpoint, Directory, Plan, Report, State, StateStatus, Status
 from ckptctl.units import format_bytes, format_count
 from ckptctl.writers import writer_of
@@ -47,6 +45,8 @@ def table(rows: Iterable[Sequence[str]], headers: Sequence[str], form: str, righ
         form: The name of a format of tabulate's.
         right: The columns that are aligned to the right.
     """
+    from tabulate import tabulate  # noqa: PLC0415 - JSON and help do without its 20 ms
+
     numeric = set(right)
     return tabulate(
         [[escape(cell) for cell in row] for row in rows],

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from tabulate import tabulate_formats
+from click.shell_completion import CompletionItem
 
 from ckptctl import naming, units
 from ckptctl.errors import PolicyError
@@ -36,6 +36,33 @@ class Duration(click.ParamType[float]):
             return units.parse_duration(value)
         except PolicyError as error:
             self.fail(str(error), param, ctx)
+
+
+class TableFormat(click.ParamType[str]):
+    """The name of one of tabulate's formats, which is loaded to check any but the default."""
+
+    name = "format"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Checks it."""
+        if value != _SIMPLE and value not in self._names():
+            self.fail(f"{value!r} is not one of {', '.join(self._names())}", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offers the names that begin so."""
+        del ctx, param
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
+
+    def _names(self) -> list[str]:
+        from tabulate import tabulate_formats  # noqa: PLC0415 - see above
+
+        return sorted(tabulate_formats)
+
+
+_SIMPLE = "simple"
 
 
 def _file_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -70,8 +97,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, as t
 table_format = click.option(
     "--format",
     "form",
-    type=click.Choice(sorted(tabulate_formats)),
-    default="simple",
+    type=TableFormat(),
+    default=_SIMPLE,
     show_default=True,
     metavar="NAME",
     help="The table's format, by tabulate's name for it: github, tsv, html ...",
