@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import render_tensors
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit
-from ckptctl.compare import compare
-from ckptctl.difference import measure
-from ckptctl.elements import read_layers
-from ckptctl.listing import open_listing
+from ckptctl.tensors import render
+from ckptctl.tensors.compare import compare
+from ckptctl.tensors.difference import measure
+from ckptctl.tensors.elements import read_layers
+from ckptctl.tensors.listing import open_listing
 
 if TYPE_CHECKING:
-    from ckptctl.difference import Difference
+    from ckptctl.tensors.difference import Difference
 
 
 @click.command(name="diff")
@@ -43,11 +43,11 @@ def command(*, a: str, b: str, numeric: bool, form: str, as_json: bool) -> None:
         if numeric:
             diff, numbers = measure(first, second, diff)
     if as_json:
-        click.echo(render_tensors.dump(render_tensors.diff_json(diff, numbers)))
+        click.echo(render.dump(render.diff_json(diff, numbers)))
     else:
-        tables = render_tensors.diff_tables(diff, numbers, form)
+        tables = render.diff_tables(diff, numbers, form)
         if tables:
             click.echo(tables)
         if options.is_default("form"):
-            click.echo(("\n" if tables else "") + "\n".join(render_tensors.diff_summary(diff)))
+            click.echo(("\n" if tables else "") + "\n".join(render.diff_summary(diff)))
     click.get_current_context().exit(Exit.FINE if diff.same else Exit.FOUND)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import render_tensors
 from ckptctl.cli import options
-from ckptctl.elements import check_decodable, read_elements, read_graph
 from ckptctl.errors import UnreadableError
-from ckptctl.listing import SORT_KEYS, Listing, Tensor, open_listing
-from ckptctl.statistics import is_floating, statistics_of
-from ckptctl.tree import name_tree, object_tree
+from ckptctl.tensors import render
+from ckptctl.tensors.elements import check_decodable, read_elements, read_graph
+from ckptctl.tensors.listing import SORT_KEYS, Listing, Tensor, open_listing
+from ckptctl.tensors.statistics import is_floating, statistics_of
+from ckptctl.tensors.tree import name_tree, object_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,24 +85,24 @@ def _exclude(option: str, *, given: bool, others: dict[str, bool]) -> None:
 
 def _table(listing: Listing, tensors: Sequence[Tensor], form: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(render_tensors.dump(render_tensors.listing_json(listing, tensors)))
+        click.echo(render.dump(render.listing_json(listing, tensors)))
         return
-    _heading(render_tensors.summary(listing, tensors))
-    click.echo(render_tensors.tensor_table(listing, tensors, form))
+    _heading(render.summary(listing, tensors))
+    click.echo(render.tensor_table(listing, tensors, form))
 
 
 def _statistics(listing: Listing, tensors: Sequence[Tensor], form: str, *, as_json: bool) -> None:
     check_decodable(listing)
     found = {tensor.name: statistics_of(listing, tensor) for tensor in tensors if is_floating(tensor)}
     if as_json:
-        document = render_tensors.listing_json(listing, tensors)
+        document = render.listing_json(listing, tensors)
         for row in document["tensors"]:
             one = found.get(row["name"])
-            row["statistics"] = one and render_tensors.statistics_json(one)
-        click.echo(render_tensors.dump(document))
+            row["statistics"] = one and render.statistics_json(one)
+        click.echo(render.dump(document))
         return
-    _heading(render_tensors.summary(listing, tensors))
-    click.echo(render_tensors.statistics_table(listing, found, form))
+    _heading(render.summary(listing, tensors))
+    click.echo(render.statistics_table(listing, found, form))
 
 
 def _tree(listing: Listing, form: str, *, as_json: bool) -> None:
@@ -111,31 +111,31 @@ def _tree(listing: Listing, form: str, *, as_json: bool) -> None:
     tensors = list(listing.tensors.values())
     if as_json:
         document = {
-            **render_tensors.listing_json(listing, tensors),
+            **render.listing_json(listing, tensors),
             "object_graph": graph is not None,
-            "tree": render_tensors.tree_json(made),
+            "tree": render.tree_json(made),
             "cut": made.cut,
         }
-        click.echo(render_tensors.dump(document))
+        click.echo(render.dump(document))
         return
-    _heading(render_tensors.summary(listing, tensors))
+    _heading(render.summary(listing, tensors))
     if graph is None:
         _heading("no object graph in it: these are the tensors' names, taken apart at their slashes")
-    click.echo(render_tensors.tree_table(listing, made, form))
+    click.echo(render.tree_table(listing, made, form))
 
 
 def _values(listing: Listing, tensor: Tensor, *, full: bool, as_json: bool) -> None:
     values = read_elements(listing, tensor)
     if as_json:
-        shown = full or values.size <= render_tensors.SUMMARISED
+        shown = full or values.size <= render.SUMMARISED
         row = {
-            **render_tensors.tensor_json(tensor),
-            "values": render_tensors.plain(values.tolist()) if shown else None,
+            **render.tensor_json(tensor),
+            "values": render.plain(values.tolist()) if shown else None,
         }
-        click.echo(render_tensors.dump({"checkpoint": listing.path, "tensor": row}))
+        click.echo(render.dump({"checkpoint": listing.path, "tensor": row}))
         return
-    click.echo(render_tensors.tensor_line(tensor))
-    click.echo(render_tensors.values_text(values, full=full))
+    click.echo(render.tensor_line(tensor))
+    click.echo(render.values_text(values, full=full))
 
 
 def _heading(text: str) -> None:

@@ -13,8 +13,8 @@ from ckptctl.bundle.graph import ObjectGraph, read_object_graph
 from ckptctl.bundle.slices import WHOLE, check_cover
 from ckptctl.bundle.values import iter_values, read_tensor
 from ckptctl.errors import BundleError, CkptctlError, UnreadableError
-from ckptctl.slots import KEPT_BY_OPTIMIZER
-from ckptctl.tree import layers_of
+from ckptctl.tensors.slots import KEPT_BY_OPTIMIZER
+from ckptctl.tensors.tree import layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ckptctl.bundle.entries import TensorEntry
     from ckptctl.bundle.index import Index
-    from ckptctl.listing import Listing, Tensor
+    from ckptctl.tensors.listing import Listing, Tensor
 
 _BLOCK = 1 << 13
 """How many elements are yielded at once. In float64 they take half of what the allocator asks the system for

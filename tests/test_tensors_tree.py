@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptctl import tree
 from ckptctl.bundle.graph import Attribute, Node, ObjectGraph, SlotVariable
-from ckptctl.slots import is_optimizer, slots_of
-from ckptctl.tree import layers_of, name_tree, object_tree
+from ckptctl.tensors import tree
+from ckptctl.tensors.slots import is_optimizer, slots_of
+from ckptctl.tensors.tree import layers_of, name_tree, object_tree
 
 
 def node(

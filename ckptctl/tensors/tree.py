@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckptctl.slots import is_optimizer, slots_of
+from ckptctl.tensors.slots import is_optimizer, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator

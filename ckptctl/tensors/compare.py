@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl.bundle.dtypes import DTYPES
-from ckptctl.listing import variable_of_slot
-from ckptctl.tree import SLOTS
+from ckptctl.tensors.listing import variable_of_slot
+from ckptctl.tensors.tree import SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
     from ckptctl.bundle.entries import TensorEntry
     from ckptctl.bundle.slices import TensorSlice
-    from ckptctl.listing import Listing, Tensor
+    from ckptctl.tensors.listing import Listing, Tensor
 
 
 class Kind(enum.Enum):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckptctl import render
 from ckptctl.bundle.graph import OBJECT_GRAPH_KEY
-from ckptctl.compare import Kind
-from ckptctl.listing import VALUE_SUFFIX, short_names
+from ckptctl.tensors.compare import Kind
+from ckptctl.tensors.listing import VALUE_SUFFIX, short_names
 from ckptctl.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ckptctl.compare import Comparison, Diff, Share
-    from ckptctl.difference import Difference
-    from ckptctl.listing import Listing, Tensor
-    from ckptctl.statistics import Statistics
-    from ckptctl.tree import Line, Tree
+    from ckptctl.tensors.compare import Comparison, Diff, Share
+    from ckptctl.tensors.difference import Difference
+    from ckptctl.tensors.listing import Listing, Tensor
+    from ckptctl.tensors.statistics import Statistics
+    from ckptctl.tensors.tree import Line, Tree
 
 _HEADERS = ("name", "dtype", "shape", "parameters", "bytes", "shard")
 _STATISTICS = ("min", "max", "mean", "std", "zeros", "nan", "inf")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptctl import render
-from ckptctl.compare import layer_of
-from ckptctl.listing import short_names
-from ckptctl.render_tensors import dump, plain, table
+from ckptctl.tensors.compare import layer_of
+from ckptctl.tensors.listing import short_names
+from ckptctl.tensors.render import dump, plain, table
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptctl.bundle.dtypes import DTYPES, NumberKind
-from ckptctl.compare import Kind
-from ckptctl.elements import check_decodable, in_rows, stream_elements
+from ckptctl.tensors.compare import Kind
+from ckptctl.tensors.elements import check_decodable, in_rows, stream_elements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
 
-    from ckptctl.compare import Diff
-    from ckptctl.listing import Listing, Tensor
+    from ckptctl.tensors.compare import Diff
+    from ckptctl.tensors.listing import Listing, Tensor
 
     Array = np.ndarray[Any, Any]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptctl.bundle.dtypes import DTYPES, NumberKind
-from ckptctl.elements import stream_elements
+from ckptctl.tensors.elements import stream_elements
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ckptctl.listing import Listing, Tensor
+    from ckptctl.tensors.listing import Listing, Tensor
 
 
 @dataclass(frozen=True, slots=True)
