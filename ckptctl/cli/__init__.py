@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from ckptctl import __version__, tensorflow
-from ckptctl.cli.exits import failed
+from ckptctl import __version__
+
+_OURS = object()
+"""Says that the process is ours from start to end, and not a notebook's that calls `cli`."""
 
 _COMMANDS = ("demo", "diff", "latest", "ls", "prune", "show", "verify", "watch")
 
@@ -27,6 +29,12 @@ class _Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        # `--version` does without: it takes as long as Click does.
+        from ckptctl import tensorflow  # noqa: PLC0415
+        from ckptctl.cli.exits import failed  # noqa: PLC0415
+
+        if ctx.obj is _OURS:
+            tensorflow.load_alone()
         with failed():
             return super().invoke(ctx)
 
@@ -51,10 +59,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command line; a process of our own, which may load TensorFlow as it needs it."""
-    tensorflow.load_alone()
+    """Runs the command line, in a process of our own."""
     gc.set_threshold(100_000)  # what a command reads it keeps to its end: no need to go through it often
-    cli()
+    cli(obj=_OURS)
 
 
 __all__ = ["cli", "main"]
