@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming
@@ -22,6 +22,7 @@ from ckptctl.errors import BundleError, UnreadableError, UnsupportedError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint
 from ckptctl.posix import reason
+from ckptctl.restore import ProofStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ckptctl.bundle.source import Source
     from ckptctl.model import Checkpoint
     from ckptctl.posix import OpenDirectory
+    from ckptctl.restore import RestoreProof, Restorer
 
     Progress = Callable[[int, int], None]
     """Is told the bytes done and the bytes in all."""
@@ -51,6 +53,8 @@ class Level(enum.Enum):
     """Every checksum."""
     FINITE = "finite"
     """Every number too: there is no NaN and no Inf."""
+    RESTORE = "restore"
+    """A restore, by TensorFlow itself, after one of those that read the data: see `verify`'s `restorer`."""
 
 
 class VerdictStatus(enum.Enum):
@@ -61,6 +65,10 @@ class VerdictStatus(enum.Enum):
     """Something is there and is not what it should be."""
     INCOMPLETE = "incomplete"
     """What is there is right, and a shard, the end of one, or the end of the index is not there."""
+    READABLE = "readable"
+    """Every byte is right, and TensorFlow reads every tensor; that it restores could not be proven here."""
+    UNRESTORABLE = "unrestorable"
+    """Every byte is right, and TensorFlow fails to restore it, or dies of it."""
     MISSING = "missing"
     UNREADABLE = "unreadable"
     """The system does not let us read it, it is no regular file, or it is of a version not known here."""
@@ -73,10 +81,10 @@ class Verdict:
     Attributes:
         checkpoint: Its path, as TensorFlow takes it.
         status: See `VerdictStatus`.
-        level: What was looked at. Of a V1 checkpoint the values are not: `DATA` at most.
+        level: What was looked at. Of a V1 checkpoint the numbers are not.
         tensors: How many it lists.
         bytes: How many bytes these have; of a V1 checkpoint, how many its files have.
-        findings: Everything that is wrong.
+        findings: Everything that is wrong; after a restore also what could not be rebuilt for it.
     """
 
     checkpoint: str
@@ -97,6 +105,7 @@ def verify(
     level: Level = Level.DATA,
     *,
     workers: int = 1,
+    restorer: Restorer | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Verifies a checkpoint.
@@ -105,10 +114,15 @@ def verify(
         checkpoint: Which.
         level: How much of it is looked at.
         workers: How many threads read.
+        restorer: Restores it if it passes; TensorFlow's reader is not to be trusted with what does not. None
+            if no restore is asked for.
         progress: Called now and then, from the calling thread, with the bytes done and the bytes in all.
 
     Returns:
         The verdict; whatever is wrong with the checkpoint, nothing is raised.
+
+    Raises:
+        TensorFlowError: There is a restorer, and TensorFlow does not start.
     """
     verdict = _lost(checkpoint, level, VerdictStatus.MISSING, "is not there")
     for _ in range(_ATTEMPTS):
@@ -116,6 +130,8 @@ def verify(
         if before is None:
             return _lost(checkpoint, level, VerdictStatus.MISSING, "is not there")
         verdict = _verify_once(checkpoint, level, workers, progress)
+        if verdict.ok and restorer is not None:
+            verdict = _restored(verdict, restorer.prove(checkpoint, verdict.bytes, verdict.tensors))
         if verdict.ok or _identity(checkpoint) == before:
             break
     return verdict
@@ -158,6 +174,18 @@ def _verify_once(
         return _lost(checkpoint, level, VerdictStatus.MISSING, "is not there")
     except (OSError, UnreadableError) as error:
         return _lost(checkpoint, level, VerdictStatus.UNREADABLE, f"cannot be read: {reason(error)}")
+
+
+_PROVED = {
+    ProofStatus.PROVEN: VerdictStatus.OK,
+    ProofStatus.READABLE: VerdictStatus.READABLE,
+    ProofStatus.FAILED: VerdictStatus.UNRESTORABLE,
+}
+
+
+def _restored(verdict: Verdict, proof: RestoreProof) -> Verdict:
+    """The verdict on what passed, after a restore."""
+    return replace(verdict, status=_PROVED[proof.status], level=Level.RESTORE, findings=proof.findings)
 
 
 def _verify_v2(checkpoint: OpenCheckpoint, level: Level, workers: int, progress: Progress | None) -> Verdict:

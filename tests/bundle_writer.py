@@ -322,6 +322,14 @@ class BundleWriter:
             ]
             self.add(slice_key(name, extents), dtype, sizes, data, shard)
 
+    def add_object_graph(self, key: bytes, variables: int = 1) -> None:
+        """Adds the graph of a root with so many variables, `v1` the first, all stored under one key."""
+        children = [number_field(1, n) + bytes_field(2, b"v%d" % n) for n in range(1, variables + 1)]
+        root = b"".join(bytes_field(1, child) for child in children)
+        variable = bytes_field(2, bytes_field(1, b"VARIABLE_VALUE") + bytes_field(3, key))
+        graph = b"".join(bytes_field(1, node) for node in [root, *[variable] * variables])
+        self.add_strings(b"_CHECKPOINTABLE_OBJECT_GRAPH", [], [graph])
+
     def _add(self, name: bytes, dtype: int, shape: Sequence[int], data: bytes, crc: int, shard: int) -> None:
         file = self.shards[shard]
         self.entries[name] = entry_proto(dtype, shape, shard=shard, offset=len(file), size=len(data), crc=crc)

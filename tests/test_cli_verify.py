@@ -72,6 +72,16 @@ def test_what_trainers_wrote_passes(trained: Path, invoke: Invoke, trainer: str,
     assert names == sorted(names)
 
 
+@pytest.mark.parametrize("options", [(), ("--finite",)], ids=["data", "finite"])
+def test_what_trainers_wrote_restores(trained: Path, invoke: Invoke, options: tuple[str, ...]) -> None:
+    """TensorFlow restores every checkpoint of real trainers; the numbers may be looked at as well."""
+    result = invoke("verify", "--json", "--restore", *options, "-r", str(trained))
+    assert result.exit_code == 0, result.output
+    found = verdicts(result.stdout)
+    assert len(found) == 12
+    assert {(one["status"], one["level"], len(one["findings"])) for one in found} == {("ok", "restore", 0)}
+
+
 @pytest.mark.parametrize("trainer", ["manager", "sharded", "saver-v1", "saver-v1-sharded"])
 def test_flipped_byte_of_a_trainer(trained: Path, tmp_path: Path, invoke: Invoke, trainer: str) -> None:
     """A byte that is flipped in the middle of what a trainer wrote is found in that checkpoint alone."""
@@ -155,6 +165,10 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
         ((".",), 3, "no checkpoints here"),
         (("good/ckpt-7",), 3, ""),
         (("--quick", "--finite", "good"), 2, "give one of them"),
+        (("--quick", "--restore", "good"), 2, "give one of them"),
+        (("--restore", "good"), 0, "only the program that saved it can restore it"),
+        (("--restore", "good", "bad"), 1, "`ckptctl latest --verified bad`"),
+        (("--restore", "no-object"), 1, ""),
         (("-j", "0", "good"), 2, "1<=x<=64"),
         (("-j", "65", "good"), 2, "1<=x<=64"),
         (("-j", "64", "good"), 0, ""),
@@ -171,11 +185,14 @@ def test_exit_codes(
 ) -> None:
     """0 for what passes, 1 for what does not, 2 for usage, 3 for what is not there."""
     monkeypatch.chdir(tmp_path)
-    for name in ("good", "bad", "empty"):
+    for name in ("good", "bad", "empty", "no-object"):
         (tmp_path / name).mkdir()
     bundle(tmp_path / "good", "ckpt-1")
     bundle(tmp_path / "bad", "ckpt-1")
     flip(tmp_path / "bad" / "ckpt-1.data-00000-of-00001", 0)
+    made = writer.BundleWriter()
+    made.add_object_graph(b"v/.ATTRIBUTES/VARIABLE_VALUE")  # which is not there
+    made.write(tmp_path / "no-object", "ckpt-1")
     result = invoke("verify", *arguments)
     assert result.exit_code == code, result.output
     assert message in result.stderr

@@ -168,8 +168,7 @@ def test_memory(tmp_path: Path, directory: Path) -> None:
     """
     made = writer.BundleWriter()
     made.add(b"v/.ATTRIBUTES/VARIABLE_VALUE", FLOAT, [1 << 20], bytes(4 << 20))
-    graph = graph_of("v/.ATTRIBUTES/VARIABLE_VALUE", variables=1000)
-    made.add_strings(b"_CHECKPOINTABLE_OBJECT_GRAPH", [], [graph])
+    made.add_object_graph(b"v/.ATTRIBUTES/VARIABLE_VALUE", variables=1000)
     made.write(tmp_path, "ckpt-1")
     with Restorer() as restorer:
         assert prove(restorer, tmp_path / "ckpt-1").status is FAILED
@@ -179,23 +178,12 @@ def test_memory(tmp_path: Path, directory: Path) -> None:
 # --- What does not restore -----------------------------------------------------------------------------
 
 
-def graph_of(key: str, variables: int = 1) -> bytes:
-    """An object graph of a root with so many variables, `v1` the first, all stored under one key."""
-    root = b"".join(
-        writer.bytes_field(1, writer.number_field(1, number) + writer.bytes_field(2, b"v%d" % number))
-        for number in range(1, variables + 1)
-    )
-    attribute = writer.bytes_field(1, b"VARIABLE_VALUE") + writer.bytes_field(3, key.encode())
-    nodes = [root] + [writer.bytes_field(2, attribute)] * variables
-    return b"".join(writer.bytes_field(1, node) for node in nodes)
-
-
 def object_bundle(directory: Path, key: str, *tensors: str, dtype: int = FLOAT) -> None:
     """A checkpoint of one variable, with these tensors."""
     made = writer.BundleWriter()
     for number, name in enumerate(sorted(tensors)):
         made.add(name.encode(), dtype, [2], struct.pack("<2f" if dtype == FLOAT else "<2h", number, number))
-    made.add_strings(b"_CHECKPOINTABLE_OBJECT_GRAPH", [], [graph_of(key)])
+    made.add_object_graph(key.encode())
     made.write(directory, "ckpt-1")
 
 

@@ -13,14 +13,17 @@ from ckptctl import posix
 from ckptctl.bundle.findings import FindingKind
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint, open_checkpoint
+from ckptctl.restore import Restorer
 from ckptctl.verify import Level, Verdict, VerdictStatus, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ckptctl.restore import RestoreProof
+
 FLOAT, STRING, INT64, BFLOAT16, FLOAT8_E5M2, COMPLEX64 = 1, 7, 9, 14, 24, 8
-OK, CORRUPT, INCOMPLETE, MISSING, UNREADABLE = VerdictStatus
+OK, CORRUPT, INCOMPLETE, READABLE, UNRESTORABLE, MISSING, UNREADABLE = VerdictStatus
 
 
 def bundle(directory: Path, name: str = "ckpt-1", *, shards: int = 2, value: float = 1.0) -> None:
@@ -305,3 +308,58 @@ def test_links(tmp_path: Path) -> None:
             assert verify(checkpoint).status is status
     (store / INDEX).unlink()
     assert judge(run / "ckpt-1").status is MISSING
+
+
+class _RestorerThatWaits(Restorer):
+    """Does something before each restore, as another program might at that moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deeds: list[Callable[[], None]] = []
+        self.calls = 0
+
+    def prove(self, checkpoint: OpenCheckpoint, size: int = 0, tensors: int = 0) -> RestoreProof:
+        self.calls += 1
+        for deed in self.deeds:
+            deed()
+        self.deeds.clear()
+        return super().prove(checkpoint, size, tensors)
+
+
+def test_restore(tmp_path: Path) -> None:
+    """What passes is restored, and the verdict is what came of that; what does not pass is not tried."""
+
+    def restore() -> Verdict:
+        with open_checkpoint(str(tmp_path / "ckpt-1")) as checkpoint:
+            return verify(checkpoint, restorer=restorer)
+
+    def save() -> None:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        made = writer.BundleWriter()
+        made.add(b"v/.ATTRIBUTES/VARIABLE_VALUE", FLOAT, [2], bytes(8))
+        made.add_object_graph(b"v/.ATTRIBUTES/VARIABLE_VALUE")
+        made.write(tmp_path, "ckpt-1")
+
+    restorer = _RestorerThatWaits()
+    with restorer:
+        bundle(tmp_path)
+        verdict = restore()
+        assert (verdict.status, verdict.level, verdict.tensors, verdict.bytes) == (
+            READABLE,
+            Level.RESTORE,
+            2,
+            128,
+        )
+        assert [finding.kind for finding in verdict.findings] == [FindingKind.NOT_REBUILT]
+
+        restorer.deeds.append(save)  # a save under the same name meanwhile: it is verified again
+        assert (restore().status, restorer.calls) == (OK, 2)
+
+        restorer.deeds.append(lambda: cut(tmp_path / "ckpt-1.data-00000-of-00001", 5))
+        verdict = restore()
+        assert (verdict.status, verdict.level, restorer.calls) == (UNRESTORABLE, Level.RESTORE, 3)
+        assert FindingKind.RESTORE in {finding.kind for finding in verdict.findings}
+
+        verdict = restore()
+        assert (verdict.status, verdict.level, restorer.calls) == (INCOMPLETE, Level.DATA, 3)

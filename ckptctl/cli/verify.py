@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ckptctl.cli.progress import Progress, interruptible
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint, find
+from ckptctl.restore import Restorer
 from ckptctl.scan import scan_open
 from ckptctl.verify import Level, Verdict, VerdictStatus, open_scanned, verify
 
@@ -30,6 +32,8 @@ _EXITS = {
     VerdictStatus.OK: Exit.FINE,
     VerdictStatus.CORRUPT: Exit.FOUND,
     VerdictStatus.INCOMPLETE: Exit.FOUND,
+    VerdictStatus.READABLE: Exit.FINE,
+    VerdictStatus.UNRESTORABLE: Exit.FOUND,
     VerdictStatus.MISSING: Exit.UNREADABLE,
     VerdictStatus.UNREADABLE: Exit.UNREADABLE,
 }
@@ -39,6 +43,11 @@ _EXITS = {
 @click.argument("paths", metavar="[DIR|CHECKPOINT]...", nargs=-1, type=click.Path(readable=False))
 @click.option("--quick", is_flag=True, help="Look at the index and the lengths of the shards; read no data.")
 @click.option("--finite", is_flag=True, help="Look for NaN and Inf in every floating tensor too.")
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="Have TensorFlow restore what passes, in a process of its own, and compare every value.",
+)
 @click.option("-r", "--recursive", is_flag=True, help="Look below each DIR too; links are not followed.")
 @options.workers
 @options.table_format
@@ -48,6 +57,7 @@ def command(
     paths: tuple[str, ...],
     quick: bool,
     finite: bool,
+    restore: bool,
     recursive: bool,
     workers: int,
     form: str,
@@ -56,26 +66,36 @@ def command(
     """Verifies checkpoints: those named, and all in each DIR (default: the current one), oldest first.
 
     Every tensor's checksum is compared, and whatever is wrong is listed: nothing stops at the first finding.
-    A checkpoint is named by its prefix or by any of its files. TensorFlow is not loaded, and a trainer may be
-    at work.
+    A checkpoint is named by its prefix or by any of its files. TensorFlow is not loaded but for --restore,
+    and a trainer may be at work.
+
+    With --restore a checkpoint may be "readable": TensorFlow reads every tensor, but an object that holds
+    some cannot be rebuilt without the program that saved it, so the restore is not proven. That is no fault.
 
     \b
-    Exit codes: 0 all pass; 1 something is wrong with one; 2 usage;
-    3 one is not there, or cannot be read; 130 interrupted.
+    Exit codes: 0 all pass, or are readable; 1 something is wrong with one; 2 usage;
+    3 one is not there, or cannot be read, or TensorFlow does not start; 130 interrupted.
 
     \b
-    Example:  ckptctl verify --finite runs/a runs/b/ckpt-7
+    Examples:  ckptctl verify --finite runs/a runs/b/ckpt-7
+               ckptctl verify --restore runs/b/ckpt-7
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    if quick and finite:
-        raise click.UsageError("--quick reads no data, --finite all of it: give one of them")
+    if quick and (finite or restore):
+        other = "--finite" if finite else "--restore"
+        raise click.UsageError(f"--quick reads no data, {other} all of it: give one of them")
     level = Level.INDEX if quick else Level.FINITE if finite else Level.DATA
     outcome = Outcome()
     targets = list(_targets(paths or (".",), outcome, recursive=recursive))
     verdicts = []
-    with interruptible(), Progress([target.bytes for target in targets]) as progress:
+    restorer = Restorer() if restore else None
+    with (
+        interruptible(),
+        restorer or contextlib.nullcontext(),
+        Progress([target.bytes for target in targets]) as progress,
+    ):
         for target in targets:
             progress.begin(target.path)
-            verdicts.append(target.verify(level, workers, progress))
+            verdicts.append(target.verify(level, workers, restorer, progress))
             outcome.add(_EXITS[verdicts[-1].status])
     if as_json:
         made = [render_verify.verdict_json(verdict) for verdict in verdicts]
@@ -109,7 +129,7 @@ class _Target:
         """How much there is to read, as far as that is known."""
         return 0 if self.scanned is None else self.scanned.bytes
 
-    def verify(self, level: Level, workers: int, progress: Progress) -> Verdict:
+    def verify(self, level: Level, workers: int, restorer: Restorer | None, progress: Progress) -> Verdict:
         """Opens and verifies it."""
         try:
             with posix.open_directory(self.directory) as directory:
@@ -117,7 +137,7 @@ class _Target:
                     checkpoint = open_scanned(directory, self.scanned, follow=True)
                 else:
                     checkpoint = _find(directory, self.name)
-                return verify(checkpoint, level, workers=workers, progress=progress.update)
+                return verify(checkpoint, level, workers=workers, restorer=restorer, progress=progress.update)
         except UnreadableError as error:
             barred = os.path.isdir(self.directory) and not os.access(self.directory, os.R_OK | os.X_OK)
             status = VerdictStatus.UNREADABLE if barred else VerdictStatus.MISSING
@@ -180,9 +200,14 @@ def _show(verdicts: list[Verdict], level: Level, form: str) -> None:
         for line in render_verify.findings(verdicts):
             click.echo(line)
         click.echo(("\n" if any(one.findings for one in verdicts) else "") + render_verify.summary(verdicts))
-    if any(one.level is not level for one in verdicts):
+    if any(one.level not in {level, Level.RESTORE} for one in verdicts):
         complain("the numbers in a V1 checkpoint are not looked at, only their checksums")
-    bad = next((one for one in verdicts if _EXITS[one.status] is Exit.FOUND), None)
+    if any(one.status is VerdictStatus.READABLE for one in verdicts):
+        complain(
+            "where TensorFlow reads every tensor and no more, only the program that saved it can restore it"
+        )
+    lost = {VerdictStatus.CORRUPT, VerdictStatus.INCOMPLETE}
+    bad = next((one for one in verdicts if one.status in lost), None)
     if bad is not None:
         directory = os.path.dirname(bad.checkpoint)
         complain(f"`ckptctl latest --verified {directory}` finds the newest that passes")
