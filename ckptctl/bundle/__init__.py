@@ -7,7 +7,6 @@ The rooms, from the ground up:
     source            how bytes are read
     coding, checksum  numbers, strings, CRC32C
     block, table      sorted keys and values, each block with its checksum
-    protos            TensorFlow's own messages
     dtypes, slices    what a tensor is made of
     entries, index    what a bundle says about its tensors
     structure         what that alone can prove or disprove

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ckptctl.bundle import protos
+from ckptctl import protos
 from ckptctl.bundle.checksum import unmask
 from ckptctl.bundle.dtypes import DTYPES, dtype_name
 from ckptctl.bundle.slices import MAX_RANK, TensorSlice, parse_slice_key

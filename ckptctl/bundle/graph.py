@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckptctl.bundle import protos
+from ckptctl import protos
 from ckptctl.bundle.dtypes import STRING
 from ckptctl.bundle.strings import read_strings
 from ckptctl.errors import BundleError

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckptctl.bundle import protos
+from ckptctl import protos
 from ckptctl.bundle.entries import parse_shape
 from ckptctl.bundle.findings import Finding, FindingKind, Report
 from ckptctl.bundle.index import MAX_ENTRIES

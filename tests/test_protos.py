@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ckptctl.bundle import protos
+from ckptctl import protos
 from ckptctl.errors import BundleError, TensorFlowError
 
 CHECK = """
-import ckptctl.bundle.protos as protos
+import ckptctl.protos as protos
 import ckptctl.tensorflow as door
 def both(tf):
     from tensorflow.core.protobuf import tensor_bundle_pb2, trackable_object_graph_pb2
@@ -47,7 +47,7 @@ def test_loads_nothing_else() -> None:
     printed = run(
         """
         import sys
-        from ckptctl.bundle import protos, index, verification, v1, graph, step, values
+        from ckptctl import protos; from ckptctl.bundle import index, verification, v1, graph, step, values
         assert "numpy" not in sys.modules and "google.protobuf" not in sys.modules
         before = set(sys.modules)
         protos.load()

@@ -1,6 +1,6 @@
 """TensorFlow's own messages, loaded without TensorFlow.
 
-The generated modules below `tensorflow.core` need protobuf and each other, and nothing else of TensorFlow.
+TensorFlow's generated modules need protobuf and each other, and nothing else of TensorFlow.
 Python would run `tensorflow/__init__.py` first all the same, which takes seconds and hundreds of megabytes.
 So bare package objects stand in for the packages while the modules are imported (30 ms, 15 MB, no native
 library), and everything that was put into `sys.modules` is taken out again. A later `import tensorflow`
@@ -27,7 +27,7 @@ from ckptctl.errors import BundleError, TensorFlowError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PACKAGES = ("core", "core.framework", "core.protobuf", "core.util")
+_PACKAGES = ("core", "core.framework", "core.protobuf", "core.util", "python", "python.training")
 _ROOT = "tensorflow"
 
 _lock = threading.Lock()
@@ -37,6 +37,7 @@ _lock = threading.Lock()
 class Protos:
     """The messages that checkpoints are made of; each attribute is TensorFlow's class of that name."""
 
+    CheckpointState: Any
     BundleHeaderProto: Any
     BundleEntryProto: Any
     SavedTensorSlices: Any
@@ -77,6 +78,7 @@ def parse(message: Any, data: bytes, where: str) -> Any:
 def _load() -> Protos:
     try:
         with _bare_packages():
+            state = importlib.import_module("tensorflow.python.training.checkpoint_state_pb2")
             bundle = importlib.import_module("tensorflow.core.protobuf.tensor_bundle_pb2")
             slices = importlib.import_module("tensorflow.core.util.saved_tensor_slice_pb2")
             graph = importlib.import_module("tensorflow.core.protobuf.trackable_object_graph_pb2")
@@ -86,6 +88,7 @@ def _load() -> Protos:
             "see that `python -c 'import tensorflow'` works"
         ) from error
     return Protos(
+        CheckpointState=state.CheckpointState,
         BundleHeaderProto=bundle.BundleHeaderProto,
         BundleEntryProto=bundle.BundleEntryProto,
         SavedTensorSlices=slices.SavedTensorSlices,
@@ -95,7 +98,7 @@ def _load() -> Protos:
 
 @contextlib.contextmanager
 def _bare_packages() -> Iterator[None]:
-    """Lets modules below `tensorflow.core` be imported without running TensorFlow's `__init__.py`."""
+    """Lets TensorFlow's generated modules be imported without running any `__init__.py` of its packages."""
     if _ROOT in sys.modules:
         yield
         return
