@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 
 from ckptctl import posix
 from ckptctl.errors import RefusedError
-from ckptctl.naming import PRIVATE_PREFIX
+from ckptctl.naming import PRIVATE_PREFIX, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +55,6 @@ _TIDY_ROUNDS = 50
 """After how many rounds temporary files are removed before the end: in between it would cost time, in which
 a fast writer speaks again."""
 
-_UNFINISHED = PRIVATE_PREFIX + "new-"
 _TEMPORARY = re.compile(
     re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
     r"-(?P<digest>[0-9a-f]{16})-(?P<expected>[0-9a-f]{16})"
@@ -159,7 +158,7 @@ def recover(directory: int, name: str) -> None:
         RefusedError: The same, of something that is not a regular file.
     """
     for entry in sorted(os.listdir(directory)):
-        if entry.startswith(_UNFINISHED):
+        if entry.startswith(UNFINISHED):
             os.unlink(entry, dir_fd=directory)
         elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):
             _recover_one(directory, name, entry, match)
@@ -276,7 +275,7 @@ def _write(
     directory: int, name: str, text: bytes, like: Snapshot, expected: Snapshot, *, durable: bool
 ) -> tuple[str, Snapshot]:
     """Writes a temporary file with the mode and owner of another."""
-    unfinished = _UNFINISHED + secrets.token_hex(8)
+    unfinished = UNFINISHED + secrets.token_hex(8)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(unfinished, flags, 0o600, dir_fd=directory)
     try:

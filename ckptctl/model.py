@@ -143,6 +143,19 @@ NAME = "name"
 
 
 @dataclass(frozen=True, slots=True)
+class Pins:
+    """Which checkpoints of a directory are pinned.
+
+    Attributes:
+        names: Their names.
+        problem: Why the file of pins cannot be read, if there is one.
+    """
+
+    names: frozenset[str] = frozenset()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A prefix with its files.
 
@@ -161,6 +174,7 @@ class Checkpoint:
         listed: Whether the state file names it at all.
         preserved: Unlisted, and no later than `last_preserved_timestamp`: a CheckpointManager with
             `keep_checkpoint_every_n_hours` may have left it to be kept for ever.
+        pinned: Whether the user wants it kept until it is unpinned.
         linked_from: Names of links in the directory that lead to one of its files.
         problem: Why it is not complete.
         details: What it holds, if that was asked for.
@@ -178,6 +192,7 @@ class Checkpoint:
     latest: bool = False
     listed: bool = False
     preserved: bool = False
+    pinned: bool = False
     linked_from: tuple[str, ...] = ()
     problem: str | None = None
     details: Details | None = None
@@ -223,6 +238,7 @@ class Directory:
             mtime. Missing and foreign ones are among them.
         leftovers: What an interrupted save or prune left behind, and what a save under way has not yet
             renamed.
+        pins: Which of its checkpoints are pinned.
         subdirectories: Names of directories in it that may be run directories themselves.
         saved_model: Whether it is a SavedModel's `variables/`.
     """
@@ -231,6 +247,7 @@ class Directory:
     state: State
     checkpoints: tuple[Checkpoint, ...] = ()
     leftovers: tuple[File, ...] = ()
+    pins: Pins = Pins()
     subdirectories: tuple[str, ...] = ()
     saved_model: bool = False
 

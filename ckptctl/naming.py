@@ -19,6 +19,12 @@ STATE_FILE = "checkpoint"
 PRIVATE_PREFIX = ".ckptctl-"
 """How the names begin that ckptctl gives to files while it works; none of them outlives a finished run."""
 
+UNFINISHED = PRIVATE_PREFIX + "new-"
+"""How the names begin of files that are still being written; whoever finds one may remove it."""
+
+PINS_FILE = "ckptctl.pins"
+"""The file beside the checkpoints that names those which are kept until they are unpinned."""
+
 
 class Role(enum.Enum):
     """What a file is to its checkpoint."""

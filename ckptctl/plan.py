@@ -90,7 +90,7 @@ def plan(
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
     # A link's target may change or go at any time: what is made of links stays, and counts for nothing.
     countable = [checkpoint for checkpoint in checkpoints if checkpoint.complete and checkpoint.regular]
-    orders = _orders(countable, protections.order)
+    orders = readings(countable, protections.order)
     choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
     kept: dict[str, list[str]] = {checkpoint.name: [] for checkpoint in checkpoints}
@@ -126,13 +126,23 @@ def _refuse(directory: Directory) -> None:
     if directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}:
         raise RefusedError(
             f"{directory.path}: the state file cannot be read: {directory.state.problem}. Without it nobody "
-            "knows which checkpoint the trainer counts on. Put it right, or move it aside to go by times "
-            "and steps alone"
+            f"knows which checkpoint the trainer counts on. `ckptctl repair {directory.path}` mends it; or "
+            "move it aside to go by times and steps alone"
+        )
+    if directory.pins.problem is not None:
+        raise RefusedError(
+            f"{directory.path}: the pins cannot be read: {directory.pins.problem}. Without them nobody knows "
+            f"what is to stay. Put {naming.PINS_FILE} right, or remove it if nothing is pinned"
         )
 
 
-def _orders(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
-    """The readings of "newest first" that are to be heard; one where both say the same."""
+def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
+    """The readings of "newest first" that are to be heard; one where both say the same.
+
+    Args:
+        complete: Checkpoints, oldest first as a scan has them.
+        order: The one that the user decided for, if they did.
+    """
     by_time = list(reversed(complete))
     by_step = _by_step(by_time)
     if order is Order.STEP:
@@ -184,6 +194,8 @@ def _protections(
         yield f"younger than {units.format_duration(protections.min_age)}"
     if checkpoint.preserved and not protections.include_preserved:
         yield _PRESERVED
+    if checkpoint.pinned:
+        yield "pinned"
     for pattern in protections.protect:
         if matches(checkpoint.name, pattern):
             yield f"protected by --protect {pattern}"
@@ -239,13 +251,20 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
 def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:
     latest = directory.state.latest
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
-        yield f"the state file names {latest.path} as the latest, which is not there"
+        yield (
+            f"the state file names {latest.path} as the latest, which is not there; "
+            f"`ckptctl repair {directory.path}` points it at the newest that is"
+        )
     broken = next((c for c in directory.checkpoints if c.latest and c.status is Status.BROKEN), None)
     if broken is not None:
         yield (
             f"{broken.name}, the latest in the state file, is broken: {broken.problem}. It stays; "
-            "`ckptctl latest --verified` tells which one to restore from"
+            f"`ckptctl repair {directory.path}` points the state file at the newest that is whole"
         )
+    lost = sorted(directory.pins.names - {c.name for c in directory.checkpoints if c.on_disk})
+    if lost:
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        yield f"{lost[0]}{more} is pinned and not there; `ckptctl unpin` takes it off the list"
     if disagree:
         yield (
             "the order of saving and the order of steps disagree about which are the newest, so what either "

@@ -23,7 +23,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import exchange, posix, removal, statefile
+from ckptctl import exchange, posix, recovery, removal, statefile
 from ckptctl.errors import CkptctlError, RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, StateStatus, Status
 from ckptctl.naming import STATE_FILE
@@ -111,7 +111,7 @@ def prune_open(
         made = work.plan(state)
         announce(made)
         return Report(made, dry_run=True)
-    with posix.lock(directory) as unlocked:
+    with recovery.locked(directory, latest_filename) as unlocked:
         if unlocked is not None:
             work.notes.append(unlocked)
         return work.run(announce)
@@ -150,8 +150,6 @@ class _Work:
     def run(self, announce: Callable[[Plan], None]) -> Report:
         with contextlib.ExitStack() as held:
             held.callback(self._let_go)
-            with posix.signals_held():
-                self._recover()
             state, self.current = statefile.read(self.directory, self.latest_filename)
             made = self.plan(state)
             announce(made)
@@ -172,16 +170,6 @@ class _Work:
                 f"{self.directory.path}: no state file {self.latest_filename}, but one called {STATE_FILE}: "
                 "leave out --latest-filename if the trainer writes that one; if not, wait until it has saved"
             )
-
-    def _recover(self) -> None:
-        try:
-            removal.recover(self.directory.fd)
-            exchange.recover(self.directory.fd, self.latest_filename)
-        except OSError as error:
-            raise RefusedError(
-                f"{self.directory.path}: what an interrupted run left behind cannot be put right: "
-                f"{error.filename or ''}: {posix.reason(error)}"
-            ) from error
 
     def _record(self) -> bool:
         """Takes the victims out of the state file; False if the disk is too full to write it."""

@@ -82,6 +82,8 @@ def summary(directory: Directory) -> str:
         parts.append("no state file")
     else:
         parts.append(f"state file {state.status.value}: {state.problem}")
+    if directory.pins.problem is not None:
+        parts.append(f"pins unreadable: {directory.pins.problem}")
     if directory.leftovers:
         size = format_bytes(sum(file.size for file in directory.leftovers))
         parts.append(f"{format_count(len(directory.leftovers), 'leftover')}, {size}")
@@ -134,6 +136,7 @@ def _directory_json(directory: Directory) -> dict[str, Any]:
             "problem": state.problem,
         },
         "checkpoints": [_checkpoint_json(one, state) for one in directory.checkpoints],
+        "pins": {"names": sorted(directory.pins.names), "problem": directory.pins.problem},
         "leftovers": [{"path": file.name, "bytes": file.size} for file in directory.leftovers],
     }
 
@@ -152,6 +155,7 @@ def _checkpoint_json(one: Checkpoint, state: State) -> dict[str, Any]:
         "latest": one.latest,
         "listed": one.listed,
         "preserved": one.preserved,
+        "pinned": one.pinned,
         "files": [file.name for file in one.files],
     }
     if one.details is not None:
@@ -222,5 +226,6 @@ def _status(one: Checkpoint) -> str:
     words = [one.status.value]
     words += ["latest"] if one.latest else []
     words += ["preserved"] if one.preserved else []
+    words += ["pinned"] if one.pinned else []
     text = ", ".join(words)
     return text if one.status is Status.COMPLETE or one.problem is None else f"{text}: {one.problem}"

@@ -13,11 +13,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckptctl import chronology, naming, posix, statefile
+from ckptctl import chronology, naming, pinfile, posix, statefile
 from ckptctl.contents import CannotReadError, Contents, Looker
 from ckptctl.errors import UnreadableError
 from ckptctl.files import Group, Listing, file_of, list_files
-from ckptctl.model import NAME, Checkpoint, Directory, File, FileKind, Format, State, StateEntry, Status
+from ckptctl.model import NAME, Checkpoint, Directory, File, FileKind, Format, Pins, State, StateEntry, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,12 +120,14 @@ def scan_open(
     state = _resolve(state, found)
     looker = Looker(directory, detailed=detailed)
     moment = time.time() if now is None else now
-    checkpoints, leftovers = _group(directory, looker, found, state, moment)
+    pins = pinfile.read(directory)
+    checkpoints, leftovers = _group(directory, looker, found, state, pins, moment)
     return Directory(
         path=directory.path,
         state=state,
         checkpoints=tuple(chronology.oldest_first(checkpoints, state)),
         leftovers=tuple(sorted([*found.leftovers, *leftovers], key=lambda file: file.name)),
+        pins=pins,
         subdirectories=tuple(found.subdirectories),
         saved_model=_is_saved_model(directory, found),
     )
@@ -147,7 +149,7 @@ def _resolve(state: State, found: Listing) -> State:
 
 
 def _group(
-    directory: OpenDirectory, looker: Looker, found: Listing, state: State, now: float
+    directory: OpenDirectory, looker: Looker, found: Listing, state: State, pins: Pins, now: float
 ) -> tuple[list[Checkpoint], list[File]]:
     """Makes checkpoints of files and of what the state lists; what belongs to none is left over."""
     listed = {entry.name: entry for entry in state.entries}
@@ -170,7 +172,7 @@ def _group(
             if entry is None:
                 continue
             made = Checkpoint(name, Format.V2, Status.FOREIGN if entry.foreign else Status.MISSING)
-        checkpoints.append(_described(made, found, state, entry, now))
+        checkpoints.append(_described(made, found, state, pins, entry, now))
     return checkpoints, leftovers
 
 
@@ -265,7 +267,7 @@ def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
 
 
 def _described(
-    made: Checkpoint, found: Listing, state: State, entry: StateEntry | None, now: float
+    made: Checkpoint, found: Listing, state: State, pins: Pins, entry: StateEntry | None, now: float
 ) -> Checkpoint:
     """Adds what the state, the links and the clock say."""
     saved: float | None = None
@@ -298,6 +300,7 @@ def _described(
         latest=state.latest is not None and state.latest.name == made.name,
         listed=entry is not None,
         preserved=entry is None and chronology.is_preserved(state, saved, number),
+        pinned=made.name in pins.names,
         linked_from=tuple(dict.fromkeys(linked)),
         details=made.details,
     )

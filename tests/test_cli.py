@@ -142,6 +142,7 @@ def test_ls_json(tmp_path: Path, invoke: Invoke) -> None:
         "latest": True,
         "listed": True,
         "preserved": False,
+        "pinned": False,
         "files": ["ckpt-2.index", "ckpt-2.data-00000-of-00001"],
     }
 

@@ -79,6 +79,11 @@ def checkpoint(name: str) -> Callable[[_F], _F]:
     return click.argument(name, metavar=name.upper(), type=click.Path(readable=False))
 
 
+checkpoints = click.argument(
+    "checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(readable=False)
+)
+
+
 def is_default(name: str) -> bool:
     """Whether the user said nothing of an option of the command that runs."""
     source = click.get_current_context().get_parameter_source(name)

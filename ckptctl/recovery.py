@@ -1,0 +1,46 @@
+"""A directory to oneself: locked, and with what an interrupted run left behind put right."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ckptctl import exchange, posix, removal
+from ckptctl.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckptctl.posix import OpenDirectory
+
+
+@contextlib.contextmanager
+def locked(directory: OpenDirectory, latest_filename: str) -> Iterator[str | None]:
+    """Keeps other ckptctl processes out of a directory, and puts right what a killed one left there.
+
+    Args:
+        directory: The directory.
+        latest_filename: The state file's name.
+
+    Yields:
+        None, or why the file system gives no lock, for the user to be told.
+
+    Raises:
+        LockedError: Another ckptctl is at work there.
+        RefusedError: What was left behind cannot be put right.
+    """
+    with posix.lock(directory) as unlocked:
+        with posix.signals_held():
+            _recover(directory, latest_filename)
+        yield unlocked
+
+
+def _recover(directory: OpenDirectory, latest_filename: str) -> None:
+    try:
+        removal.recover(directory.fd)
+        exchange.recover(directory.fd, latest_filename)
+    except OSError as error:
+        raise RefusedError(
+            f"{directory.path}: what an interrupted run left behind cannot be put right: "
+            f"{error.filename or ''}: {posix.reason(error)}"
+        ) from error
