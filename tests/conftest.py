@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -16,7 +18,7 @@ from ckptctl import tensorflow
 from ckptctl.cli import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,3 +80,28 @@ def ckptctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         timeout=120,
         check=False,
     )
+
+
+def unprivileged(directory: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line as a user without rights; skips the test where there can be none.
+
+    Args:
+        directory: Where the test works; a copy of the package is put there, since the checkout may lie where
+            only its owner can read.
+    """
+    if os.getuid() != 0:
+        pytest.skip("only root can run a command as another user")
+    for parent in (directory, *directory.parents[:3]):
+        parent.chmod(0o755)
+    shutil.copytree(Path(tensorflow.__file__).parent, directory / "ckptctl")
+
+    def as_nobody(*command: str) -> subprocess.CompletedProcess[str]:
+        change = "import os; os.setgid(65534); os.setuid(65534)"
+        program = f"{change}; os.execv({sys.executable!r}, {list(command)!r})"
+        return subprocess.run(
+            [sys.executable, "-c", program], cwd=directory, capture_output=True, text=True, check=False
+        )
+
+    if as_nobody(sys.executable, "-c", "import click, tensorflow").returncode != 0:
+        pytest.skip("Python and what is installed for it cannot be read by another user here")
+    return lambda *arguments: as_nobody(sys.executable, "-m", "ckptctl", *arguments)

@@ -9,18 +9,18 @@ import signal
 import subprocess
 import sys
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fabricate
 import pytest
 import steps
-from conftest import ckptctl
+from conftest import ckptctl, unprivileged
 
-from ckptctl import cli as cli_package
 from ckptctl.cli import cli
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Invoke
 
 
@@ -256,27 +256,12 @@ def _gone(run: Path) -> list[str]:
 
 def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
     """Without permission to read or to delete there is a message, an exit code, and nothing lost."""
-    if os.getuid() != 0:
-        pytest.skip("only root can run a command as another user")
     run = fabricate.run(tmp_path / "run", 5)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
-    # The checkout may lie where only its owner can read.
-    shutil.copytree(Path(cli_package.__file__).parents[1], tmp_path / "ckptctl")
+    as_nobody = unprivileged(tmp_path)
     before = fabricate.contents(run)
-
-    def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *arguments]
-        program = f"import os; os.setgid(65534); os.setuid(65534); os.execv({command[0]!r}, {command!r})"
-        return subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-
-    if as_nobody("-c", "import click, tensorflow").returncode != 0:
-        pytest.skip("Python and what is installed for it cannot be read by another user here")
-    done = as_nobody("-m", "ckptctl", "prune", "--keep", "3", str(run))
+    done = as_nobody("prune", "--keep", "3", str(run))
     assert done.returncode == 1, done.stderr
     assert "Permission denied" in done.stderr
     run.chmod(0o700)
-    assert as_nobody("-m", "ckptctl", "ls", str(run)).returncode == 3
+    assert as_nobody("ls", str(run)).returncode == 3
     assert fabricate.contents(run) == before

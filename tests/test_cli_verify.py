@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import bundle_writer as writer
 import pytest
+from conftest import unprivileged
 from trainers import run_trainer
 
 if TYPE_CHECKING:
@@ -210,23 +211,16 @@ def test_checkpoint_called_as_a_directory(tmp_path: Path, invoke: Invoke) -> Non
 
 def test_unreadable_directory(tmp_path: Path) -> None:
     """What the system refuses is unreadable, and neither missing nor corrupt."""
-    if os.getuid() != 0:
-        pytest.skip("only root can run a command as another user")
+    as_nobody = unprivileged(tmp_path)
     run = tmp_path / "run"
     run.mkdir()
     bundle(run, "ckpt-1", shards=2)
     bundle(run, "ckpt-2")
     (run / "ckpt-1.data-00001-of-00002").chmod(0)
     (run / "ckpt-2.index").chmod(0)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
-    command = [sys.executable, "-m", "ckptctl", "verify", "--json", f"{run}/ckpt-1", f"{run}/ckpt-2"]
-    program = f"import os; os.setgid(65534); os.setuid(65534); os.execv({command[0]!r}, {command!r})"
 
     def statuses() -> list[str]:
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        if "No module named" in done.stderr:
-            pytest.skip("the installation cannot be read by another user here")
+        done = as_nobody("verify", "--json", f"{run}/ckpt-1", f"{run}/ckpt-2")
         assert (done.returncode, done.stderr.count("\n")) == (3, 0), done.stderr
         return [one["status"] for one in verdicts(done.stdout)]
 

@@ -37,7 +37,7 @@ _CHUNK_BYTES = 1 << 20
 _GIB = 1 << 30
 _TENSORS = 8
 
-_READ_WITH_TENSORFLOW = """
+READ_WITH_TENSORFLOW = """
 import sys
 import tensorflow as tf
 reader = tf.train.load_checkpoint(sys.argv[1])
@@ -79,16 +79,16 @@ def fill(directory: Path, gib: float) -> None:
     (directory / f"{_NAME}.index").write_bytes(writer.table(sorted(entries.items())))
 
 
-def fill_many(directory: Path, tensors: int) -> None:
+def fill_many(directory: Path, tensors: int, prefix: str = _NAME) -> None:
     """Writes a checkpoint of many small tensors."""
     bundle = writer.BundleWriter(block_bytes=1 << 12)
     for number in range(tensors):
         name = f"model/layer_{number // 8}/weights_{number % 8}/.ATTRIBUTES/VARIABLE_VALUE"
-        bundle.add(name.encode(), _FLOAT, [4, 4], number.to_bytes(4, "little") * 16)
-    bundle.write(directory, _NAME)
+        bundle.add(name.encode(), _FLOAT, [4, 4], (number + len(prefix)).to_bytes(4, "little") * 16)
+    bundle.write(directory, prefix)
 
 
-def _apart(function: Callable[..., None], *arguments: object) -> None:
+def apart(function: Callable[..., None], *arguments: object) -> None:
     """Calls it in a process of its own: a child's peak memory begins at what its parent has."""
     process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
@@ -132,14 +132,14 @@ def _told(runs: dict[str, Run]) -> dict[str, dict[str, float]]:
 
 def measure(directory: Path, gib: float, runs_each: int, *, with_tensorflow: bool) -> dict[str, object]:
     """Times one large checkpoint, and says how `verify` stands to the others."""
-    _apart(fill, directory, gib)
+    apart(fill, directory, gib)
     prefix = str(directory / _NAME)
     commands = {
         "verify": [sys.executable, "-m", "ckptctl", "verify", prefix],
         "cat": ["cat", f"{prefix}.data-00000-of-00001"],
     }
     if with_tensorflow:
-        commands["tensorflow"] = [sys.executable, "-c", _READ_WITH_TENSORFLOW, prefix]
+        commands["tensorflow"] = [sys.executable, "-c", READ_WITH_TENSORFLOW, prefix]
     runs = best(commands, runs_each)
     ours = runs["verify"].seconds
     told: dict[str, object] = {
@@ -154,7 +154,7 @@ def measure(directory: Path, gib: float, runs_each: int, *, with_tensorflow: boo
 
 def measure_quick(directory: Path, tensors: int, runs_each: int) -> dict[str, object]:
     """Times `verify --quick` of many tensors, beside the import of Click alone."""
-    _apart(fill_many, directory, tensors)
+    apart(fill_many, directory, tensors)
     runs = best(
         {
             "quick": [sys.executable, "-m", "ckptctl", "verify", "--quick", str(directory / _NAME)],
