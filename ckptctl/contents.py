@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ckptctl import naming, posix
 from ckptctl.bundle.dtypes import DTYPES
 from ckptctl.bundle.findings import FindingKind, Report
 from ckptctl.bundle.likeness import Kinds, Likeness
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from ckptctl.bundle.index import Index
     from ckptctl.bundle.source import FileSource, Source
+    from ckptctl.model import File
     from ckptctl.posix import OpenDirectory
 
 _TELLING = (FindingKind.MISSING_SHARD, FindingKind.SHARD_LENGTH)
@@ -56,6 +59,37 @@ class Contents:
     corrupt: bool = False
 
 
+class _ScannedFile:
+    """A `Source` that opens the file when it is entered, and takes what the scan saw of it at its word.
+
+    Thousands of them are read in a scan, so that each system call counts. Should the file have been replaced
+    by something else since, that can be read at no offset, or holds other bytes than it should.
+    """
+
+    __slots__ = ("_directory", "_fd", "name", "size")
+
+    def __init__(self, directory: int, name: str, size: int) -> None:
+        self._directory = directory
+        self._fd = -1
+        self.name = name
+        self.size = size
+
+    def __enter__(self) -> _ScannedFile:  # noqa: PYI034 - typing.Self needs 3.11
+        self._fd = os.open(self.name, posix.READ_FLAGS, dir_fd=self._directory)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """See `Source.pread`; what is asked for lies within the size."""
+        return os.pread(self._fd, length, offset)
+
+    def preadinto(self, buffer: memoryview, offset: int) -> int:
+        """See `Source.preadinto`."""
+        return os.preadv(self._fd, [buffer], offset)
+
+
 class Looker:
     """Looks into the checkpoints of one directory, and remembers what the indexes of a run have in common.
 
@@ -71,39 +105,44 @@ class Looker:
         self._whole: dict[tuple[tuple[int, int], ...], Index] = {}
         self._details: tuple[Index, Details] | None = None
 
-    def look(self, name: str, sizes: Mapping[tuple[int, int], int]) -> Contents:
+    def look(self, name: str, index_file: File, sizes: Mapping[tuple[int, int], int]) -> Contents:
         """Looks into a TensorBundle.
 
         Args:
             name: The checkpoint's prefix.
+            index_file: Its index.
             sizes: The lengths in bytes of the shards that are there, each by its number and the number of
                 shards in its name.
 
         Raises:
             CannotReadError: Its index cannot be read.
         """
-        checkpoint = OpenCheckpoint(self._directory, name)
+        if not index_file.size:
+            return Contents("its index is empty")
+        fd = self._directory.fd
         try:
-            with checkpoint.index() as source:
-                if not source.size:
-                    return Contents("its index is empty")
+            with _ScannedFile(fd, index_file.name, index_file.size) as source:
                 index = self._kinds.read(source)
         except UnsupportedError as error:
-            raise CannotReadError(_plain(error, f"{name}.index")) from error
+            raise CannotReadError(_plain(error, index_file.name)) from error
         except BundleError as error:
-            return Contents(_plain(error, f"{name}.index"))
-        except (OSError, UnreadableError) as error:
+            return Contents(_plain(error, index_file.name))
+        except OSError as error:
             raise CannotReadError("its index cannot be read") from error
         known = index.kind.index if isinstance(index, Likeness) else index
         details = self._details_of(known) if self._detailed else None
         problem = self._problem(name, known, sizes)
         if problem is not None:
             return Contents(problem, None, details)
+
+        def open_shard(shard: int, shards: int) -> _ScannedFile:
+            return _ScannedFile(fd, naming.shard_name(name, shard, shards), sizes[shard, shards])
+
         try:
-            return Contents(None, read_step(index, checkpoint.shard), details)
+            return Contents(None, read_step(index, open_shard), details)
         except BundleError as error:
             return Contents(str(error), None, details, corrupt=True)
-        except (OSError, UnreadableError):
+        except OSError:
             return Contents(None, None, details)
 
     def look_v1(self, name: str, files: tuple[str, ...], *, vouched: bool) -> Contents | None:

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import chronology, naming, pinfile, posix, statefile
 from ckptctl.contents import CannotReadError, Contents, Looker
@@ -163,7 +163,7 @@ def _group(
         group = found.groups.get(name) or Group()
         entry = listed.get(name)
         if group.index is not None:
-            made: Checkpoint | None = _v2(looker, name, group, group.index)
+            made: _Made | None = _v2(looker, name, group, group.index)
         else:
             made = _v1(directory, looker, found, name, group, vouched=entry is not None)
         if made is None:
@@ -171,12 +171,25 @@ def _group(
             leftovers += [] if group.meta is None else [group.meta]
             if entry is None:
                 continue
-            made = Checkpoint(name, Format.V2, Status.FOREIGN if entry.foreign else Status.MISSING)
+            made = _Made(name, Format.V2, Status.FOREIGN if entry.foreign else Status.MISSING)
         checkpoints.append(_described(made, found, state, pins, entry, now))
     return checkpoints, leftovers
 
 
-def _v2(looker: Looker, name: str, group: Group, index: File) -> Checkpoint:
+class _Made(NamedTuple):
+    """A checkpoint, as far as its own files tell."""
+
+    name: str
+    format: Format
+    status: Status
+    index_file: File | None = None
+    shards: tuple[File, ...] = ()
+    meta: File | None = None
+    problem: str | None = None
+    seen: Contents = Contents()
+
+
+def _v2(looker: Looker, name: str, group: Group, index: File) -> _Made:
     """An index with its shards: those of the last save, and any that an older one in other numbers left."""
     shards = group.shards
     if len(shards) > 1:
@@ -191,27 +204,18 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> Checkpoint:
         problem = _missing_shards([parsed for parsed, _ in shards])
     else:
         try:
-            seen = looker.look(name, {(parsed.shard, parsed.shards): file.size for parsed, file in shards})
+            sizes = {(parsed.shard, parsed.shards): file.size for parsed, file in shards}
+            seen = looker.look(name, index, sizes)
             problem = seen.problem
         except CannotReadError as error:
             index, problem = replace(index, kind=FileKind.OTHER), str(error)  # nor is it to be deleted
-    return Checkpoint(
-        name,
-        Format.V2,
-        Status.BROKEN if seen.corrupt else Status.COMPLETE,
-        step=None if seen.step is None else seen.step.value,
-        step_from=None if seen.step is None else seen.step.source,
-        index=index,
-        shards=files,
-        meta=group.meta,
-        problem=problem,
-        details=seen.details,
-    )
+    status = Status.BROKEN if seen.corrupt else Status.COMPLETE
+    return _Made(name, Format.V2, status, index, files, group.meta, problem, seen)
 
 
 def _v1(
     directory: OpenDirectory, looker: Looker, found: Listing, name: str, group: Group, *, vouched: bool
-) -> Checkpoint | None:
+) -> _Made | None:
     """A table with a list of tensors, under the bare prefix or one a shard.
 
     Any file might be called `model-1`, and data sets are called `train-00000-of-00010`: what is in it counts.
@@ -237,17 +241,7 @@ def _v1(
         files = [replace(file, kind=FileKind.OTHER) for file in files]  # nor is it to be deleted
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])
-    return Checkpoint(
-        name,
-        Format.V1,
-        Status.COMPLETE,
-        step=None if seen.step is None else seen.step.value,
-        step_from=None if seen.step is None else seen.step.source,
-        shards=tuple(files),
-        meta=group.meta,
-        problem=problem,
-        details=seen.details,
-    )
+    return _Made(name, Format.V1, Status.COMPLETE, None, tuple(files), group.meta, problem, seen)
 
 
 def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
@@ -267,43 +261,55 @@ def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:
 
 
 def _described(
-    made: Checkpoint, found: Listing, state: State, pins: Pins, entry: StateEntry | None, now: float
+    made: _Made,
+    found: Listing,
+    state: State,
+    pins: Pins,
+    entry: StateEntry | None,
+    now: float,
 ) -> Checkpoint:
     """Adds what the state, the links and the clock say."""
-    saved: float | None = None
-    status, problem = made.status, made.problem
-    if made.on_disk:
-        saved = made.files[0].mtime
-        if problem is not None and status is Status.COMPLETE:
-            youngest = max(file.mtime for file in made.files)
-            status = Status.SAVING if now - youngest < SAVING_SECONDS else Status.BROKEN
+    name, form, status, index, shards, meta, problem, seen = made
+    first = index or (shards[0] if shards else None)
+    saved = None if first is None else first.mtime
+    if problem is not None and status is Status.COMPLETE:
+        youngest = max(file.mtime for file in (index, *shards, meta) if file is not None)
+        status = Status.SAVING if now - youngest < SAVING_SECONDS else Status.BROKEN
     if entry is not None and entry.timestamp is not None and math.isfinite(entry.timestamp):
         saved = entry.timestamp
-    number = naming.step_of(made.name)
-    linked: list[str] = []
-    if found.links:
-        for name in (made.name, *(file.name for file in made.files)):
-            linked += found.links.get(name, [])
-        for file in made.files:
-            linked += found.targets.get(file.inode, [])
-    return Checkpoint(  # `replace` would cost as much as all the rest
-        made.name,
-        made.format,
+    number = naming.step_of(name)
+    step, step_from = number, None if number is None else NAME
+    if seen.step is not None:
+        step, step_from = seen.step.value, seen.step.source
+    return Checkpoint(
+        name,
+        form,
         status,
-        index=made.index,
-        shards=made.shards,
-        meta=made.meta,
-        problem=problem,
-        step=number if made.step is None else made.step,
-        step_from=made.step_from or (None if number is None else NAME),
+        step=step,
+        step_from=step_from,
         saved=saved,
-        latest=state.latest is not None and state.latest.name == made.name,
+        index=index,
+        shards=shards,
+        meta=meta,
+        latest=state.latest is not None and state.latest.name == name,
         listed=entry is not None,
         preserved=entry is None and chronology.is_preserved(state, saved, number),
-        pinned=made.name in pins.names,
-        linked_from=tuple(dict.fromkeys(linked)),
-        details=made.details,
+        pinned=name in pins.names,
+        linked_from=_links_to(made, found) if found.links else (),
+        problem=problem,
+        details=seen.details,
     )
+
+
+def _links_to(made: _Made, found: Listing) -> tuple[str, ...]:
+    """The names of links that lead to a checkpoint or to one of its files, by whatever path."""
+    files = [file for file in (made.index_file, *made.shards, made.meta) if file is not None]
+    linked = list(found.links.get(made.name, ()))
+    for file in files:
+        linked += found.links.get(file.name, ())
+    for file in files:
+        linked += found.targets.get(file.inode, ())
+    return tuple(dict.fromkeys(linked))
 
 
 def _is_saved_model(directory: OpenDirectory, found: Listing) -> bool:
