@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.errors import TensorFlowError
@@ -33,13 +33,16 @@ _MODULE = "ckptctl.restoring"
 _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "MALLOC_ARENA_MAX": "2",  # glibc reserves 64 MiB of address space for each
-    "PYTHONFAULTHANDLER": "",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # its allocator keeps what one checkpoint took when the next one comes
 }
 """The GPUs, and their memory, are the trainer's."""
 
 _REPLY_BYTES = 1 << 24
 """The longest reply that is taken; the longest that the program makes is an eighth of it."""
+
+_GRACE = 10.0
+"""Seconds that a process has to end after it has closed its output."""
 
 _TAIL_BYTES = 1 << 13
 """How much of what the program wrote to stderr is looked at."""
@@ -145,8 +148,15 @@ class Restorer:
             reply = self._child.ask(request, self._limits.time(size, tensors))
             return RestoreProof(tuple(_finding(one) for one in reply["findings"]))
         except _LostError as error:
-            self._end()
-            return RestoreProof((Finding(FindingKind.RESTORE, f"TensorFlow {error}"),))
+            lost = f"TensorFlow {error}"
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # memory that a damaged file was written over may say anything
+            lost = "TensorFlow said what is no result"
+        self._end()
+        return RestoreProof((Finding(FindingKind.RESTORE, lost),))
 
     def _start(self) -> _Child:
         child = _Child()
@@ -192,6 +202,8 @@ class _Child:
         except BaseException:
             self._log.close()
             raise
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._replies = cast("IO[bytes]", self._process.stdout)
         self._received = b""
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -200,10 +212,11 @@ class _Child:
         Raises:
             _LostError: There is none.
         """
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # how it ended is for `receive` to find out
-                self._process.stdin.write(json.dumps(request).encode() + b"\n")
-                self._process.stdin.flush()
+        self._log.seek(0)  # for both of us: what it writes from now on is about this checkpoint
+        self._log.truncate()
+        with contextlib.suppress(BrokenPipeError):  # how it ended is for `receive` to find out
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            self._requests.flush()
         return self.receive(seconds)
 
     def receive(self, seconds: float) -> dict[str, Any]:
@@ -214,27 +227,22 @@ class _Child:
         """
         deadline = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout or self._log, selectors.EVENT_READ)
+            selector.register(self._replies, selectors.EVENT_READ)
             while b"\n" not in self._received:
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
-                if not ready:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise _LostError(f"was ended after {seconds:.0f} seconds without a result")
-                data = os.read(ready[0][0].fd, 1 << 16)
+                data = os.read(self._replies.fileno(), 1 << 16)
                 if not data:
                     raise _LostError(self._death())
                 self._received += data
                 if len(self._received) > _REPLY_BYTES:
                     raise _LostError("said more than any result has")
         line, _, self._received = self._received.partition(b"\n")
-        try:
-            reply: dict[str, Any] = json.loads(line)
-        except ValueError as error:
-            raise _LostError("said what is no result") from error
-        return reply
+        return cast("dict[str, Any]", json.loads(line))
 
     def end(self) -> None:
         """Ends it, and all that it may have started."""
-        with contextlib.suppress(ProcessLookupError):
+        if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError), self._process:
             pass  # waits, and closes the pipes
@@ -242,9 +250,14 @@ class _Child:
 
     def _death(self) -> str:
         """How it ended, with the last that it wrote."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            return "closed its output"
         try:
             how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            if code == -signal.SIGKILL:
+                return f"{how}, as a process does that is ended when memory runs out"
         except ValueError:
             how = f"died of signal {-code}"
         said = self._last_words()

@@ -322,10 +322,16 @@ class BundleWriter:
             ]
             self.add(slice_key(name, extents), dtype, sizes, data, shard)
 
-    def add_object_graph(self, key: bytes, variables: int = 1) -> None:
-        """Adds the graph of a root with so many variables, `v1` the first, all stored under one key."""
-        children = [number_field(1, n) + bytes_field(2, b"v%d" % n) for n in range(1, variables + 1)]
-        root = b"".join(bytes_field(1, child) for child in children)
+    def add_object_graph(self, key: bytes, variables: int = 1, children: int | None = None) -> None:
+        """Adds the graph of a root and so many variables, `v1` the first, all stored under one key.
+
+        Args:
+            key: The key.
+            variables: How many.
+            children: How many of them the root refers to; None for all.
+        """
+        named = range(1, 1 + (variables if children is None else children))
+        root = b"".join(bytes_field(1, number_field(1, n) + bytes_field(2, b"v%d" % n)) for n in named)
         variable = bytes_field(2, bytes_field(1, b"VARIABLE_VALUE") + bytes_field(3, key))
         graph = b"".join(bytes_field(1, node) for node in [root, *[variable] * variables])
         self.add_strings(b"_CHECKPOINTABLE_OBJECT_GRAPH", [], [graph])

@@ -6,7 +6,6 @@ Run as a program, this file writes the checkpoints of its tests with TensorFlow.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import struct
@@ -167,8 +166,8 @@ def test_memory(tmp_path: Path, directory: Path) -> None:
     It has one tensor of 4 MB, and a thousand variables that are restored from it.
     """
     made = writer.BundleWriter()
-    made.add(b"v/.ATTRIBUTES/VARIABLE_VALUE", FLOAT, [1 << 20], bytes(4 << 20))
-    made.add_object_graph(b"v/.ATTRIBUTES/VARIABLE_VALUE", variables=1000)
+    made.add(KEY.encode(), FLOAT, [1 << 20], bytes(4 << 20))
+    made.add_object_graph(KEY.encode(), variables=1000)
     made.write(tmp_path, "ckpt-1")
     with Restorer() as restorer:
         assert prove(restorer, tmp_path / "ckpt-1").status is FAILED
@@ -178,13 +177,18 @@ def test_memory(tmp_path: Path, directory: Path) -> None:
 # --- What does not restore -----------------------------------------------------------------------------
 
 
-def object_bundle(directory: Path, key: str, *tensors: str, dtype: int = FLOAT) -> None:
+KEY = "v/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def object_bundle(
+    directory: Path, key: str, *tensors: str, dtype: int = FLOAT, children: int = 1, name: str = "ckpt-1"
+) -> None:
     """A checkpoint of one variable, with these tensors."""
     made = writer.BundleWriter()
-    for number, name in enumerate(sorted(tensors)):
-        made.add(name.encode(), dtype, [2], struct.pack("<2f" if dtype == FLOAT else "<2h", number, number))
-    made.add_object_graph(key.encode())
-    made.write(directory, "ckpt-1")
+    for number, tensor in enumerate(sorted(tensors)):
+        made.add(tensor.encode(), dtype, [2], struct.pack("<2f" if dtype == FLOAT else "<2h", number, number))
+    made.add_object_graph(key.encode(), children=children)
+    made.write(directory, name)
 
 
 def test_another_value(directory: Path, restorer: Restorer) -> None:
@@ -195,9 +199,63 @@ def test_another_value(directory: Path, restorer: Restorer) -> None:
     assert "another value" in messages(proof)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("graph-more", "restores tensor 'c', which is not"),
+        ("graph-other-shape", "of shape (3,) is restored with (2,)"),
+    ],
+)
+def test_graph_of_another_model(directory: Path, restorer: Restorer, name: str, said: str) -> None:
+    """A graph that is not the checkpoint's does not restore it: nothing is guessed there."""
+    proof = prove(restorer, directory / name)
+    assert proof.status is FAILED
+    assert said in messages(proof)
+
+
+def test_object_that_hangs_on_nothing(tmp_path: Path, restorer: Restorer) -> None:
+    """A variable that no other object refers to is restored by none; its tensor is read."""
+    object_bundle(tmp_path, KEY, KEY, children=0)
+    proof = prove(restorer, tmp_path / "ckpt-1")
+    assert proof.status is READABLE
+    assert "did not use all that was saved" in messages(proof)
+
+
+def test_names(tmp_path: Path, restorer: Restorer) -> None:
+    """Names that are not UTF-8, of tensors and of files, are none that TensorFlow cannot read."""
+    made = writer.BundleWriter()
+    made.add(b"w\xff", FLOAT, [2], bytes(8))
+    name = os.fsdecode(b"a b\xff-1")
+    made.write(tmp_path, name)
+    object_bundle(tmp_path, KEY, KEY, name=f"object-{name}")
+    assert prove(restorer, tmp_path / f"object-{name}") == RestoreProof()
+    proof = prove(restorer, tmp_path / name)
+    assert [finding.kind for finding in proof.findings] == [FindingKind.NOT_REBUILT]
+
+
+def test_name_that_is_a_pattern(tmp_path: Path, restorer: Restorer) -> None:
+    """TensorFlow takes a checkpoint's own name for a pattern, so that no program restores this one."""
+    object_bundle(tmp_path, KEY, KEY, name="ckpt[1]")
+    proof = prove(restorer, tmp_path / "ckpt[1]")
+    assert proof.status is FAILED
+    assert "TensorFlow cannot open it" in messages(proof)
+
+
+def test_failure_among_many_doubts(tmp_path: Path, restorer: Restorer) -> None:
+    """However much cannot be rebuilt, a tensor that cannot be read is found."""
+    made = writer.BundleWriter(2)
+    for number in range(1100):
+        made.add_variants(b"v%04d" % number, [], [b""])
+    made.add(b"w", FLOAT, [2], bytes(8), shard=1)
+    made.write(tmp_path, "ckpt-1")
+    assert prove(restorer, tmp_path / "ckpt-1").status is READABLE
+    os.truncate(tmp_path / SHARD, 4)
+    assert prove(restorer, tmp_path / "ckpt-1").status is FAILED
+
+
 def test_variable_of_a_strange_type(tmp_path: Path, restorer: Restorer) -> None:
     """A variable of a type that TensorFlow has no kernel for cannot be made, and is read."""
-    object_bundle(tmp_path, "v/.ATTRIBUTES/VARIABLE_VALUE", "v/.ATTRIBUTES/VARIABLE_VALUE", dtype=QINT16)
+    object_bundle(tmp_path, KEY, KEY, dtype=QINT16)
     proof = prove(restorer, tmp_path / "ckpt-1")
     assert proof.status is READABLE
     assert "object 'v1' cannot be made here" in messages(proof)
@@ -205,7 +263,7 @@ def test_variable_of_a_strange_type(tmp_path: Path, restorer: Restorer) -> None:
 
 def test_tensor_of_an_object_lacks(tmp_path: Path, restorer: Restorer) -> None:
     """An object whose tensor is not in the checkpoint is no object that restores."""
-    object_bundle(tmp_path, "v/.ATTRIBUTES/VARIABLE_VALUE", "other")
+    object_bundle(tmp_path, KEY, "other")
     proof = prove(restorer, tmp_path / "ckpt-1")
     assert proof.status is FAILED
     assert "object 'v1'" in messages(proof)
@@ -268,17 +326,11 @@ def test_tensorflow_dies(tmp_path: Path, directory: Path) -> None:
         assert prove(restorer, directory / "empty") == RestoreProof()
 
 
-@contextlib.contextmanager
-def stalled(bundle: Path) -> Iterator[Path]:
-    """Makes a shard a FIFO, at which TensorFlow waits for a writer that says nothing."""
-    (bundle.parent / SHARD).unlink()
-    os.mkfifo(bundle.parent / SHARD)
-    yield bundle.parent / SHARD
-
-
 def test_time(bundle: Path) -> None:
     """A restore that takes too long is ended, and that is the finding."""
-    with stalled(bundle), Restorer(Limits(seconds=0.5)) as restorer:
+    (bundle.parent / SHARD).unlink()
+    os.mkfifo(bundle.parent / SHARD)  # where TensorFlow waits for a writer
+    with Restorer(Limits(seconds=0.5)) as restorer:
         proof = prove(restorer, bundle)
     assert proof.findings == (
         Finding(FindingKind.RESTORE, "TensorFlow was ended after 0 seconds without a result"),
@@ -287,13 +339,10 @@ def test_time(bundle: Path) -> None:
 
 def test_killed(bundle: Path) -> None:
     """Whoever kills the process, its death is the finding."""
-    with stalled(bundle) as fifo, Restorer() as restorer:
-
-        def kill() -> None:
-            os.close(os.open(fifo, os.O_WRONLY))  # opens when TensorFlow has
-            os.kill(_pid(restorer), signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
+    with Restorer() as restorer:
+        assert prove(restorer, bundle).status is READABLE
+        os.kill(_pid(restorer), signal.SIGSTOP)
+        killer = threading.Thread(target=os.kill, args=(_pid(restorer), signal.SIGKILL))
         killer.start()
         proof = prove(restorer, bundle)
         killer.join()
@@ -592,6 +641,22 @@ def _graph_fewer(tf: Any, path: str) -> None:
     tf.compat.v1.train.export_meta_graph(f"{path}.meta", saver_def=few.saver_def)
 
 
+def _graph_more(tf: Any, path: str) -> None:
+    """The `.meta` is one of a model that has a variable more."""
+    _graph(tf, path)
+    tf.compat.v1.get_variable("c", initializer=[1.0])
+    tf.compat.v1.train.Saver().export_meta_graph(f"{path}.meta")
+
+
+def _graph_other_shape(tf: Any, path: str) -> None:
+    """The `.meta` is one of a model whose variables are larger."""
+    _graph(tf, path)
+    with tf.Graph().as_default():
+        for name in "ab":
+            tf.compat.v1.get_variable(name, initializer=[1.0, 2.0, 3.0])
+        tf.compat.v1.train.Saver().export_meta_graph(f"{path}.meta")
+
+
 def _graph_twice(tf: Any, path: str) -> None:
     """The tensor of `b` is restored into `a` as well, after its own."""
     tf.compat.v1.get_variable("a", initializer=[1.0, 2.0])
@@ -632,6 +697,8 @@ _GRAPHS: dict[str, Callable[[Any, str], None]] = {
     "graph-table": _graph_table,
     "graph-fewer": _graph_fewer,
     "graph-twice": _graph_twice,
+    "graph-more": _graph_more,
+    "graph-other-shape": _graph_other_shape,
     "meta-garbage": _meta(b"\xff\xff\xff"),
     "meta-empty": _meta(b""),
     "meta-saver-of-nothing": _meta_saver_of_nothing,

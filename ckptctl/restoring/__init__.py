@@ -8,5 +8,6 @@ the memory there is over a checkpoint, so it is let loose in a process of its ow
     objects    an object-based checkpoint: its tree, rebuilt and restored
     nodes      one object of the tree
     graphs     a name-based one with its `.meta`: the graph's own restore operation, in a session
+    outcome    what fails, and what is not proven
     stored     what the files hold, as this project's own reader has it
 """

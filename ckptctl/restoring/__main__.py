@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -19,14 +20,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ckptctl import posix
-from ckptctl.bundle.findings import Finding, FindingKind, Report
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint
+from ckptctl.restoring.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
+
+    from ckptctl.bundle.findings import Finding
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,7 +37,6 @@ _FILE_BYTES = 1 << 20
 """How long a file may become that this process writes: it has none to write but its log."""
 
 _THREADS = 2
-_FINDINGS = 1000
 _MESSAGE_LENGTH = 1000
 
 
@@ -53,23 +55,25 @@ def main() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
+    gc.freeze()  # what TensorFlow itself is made of is no garbage, and there is much of it
     taken = _address_space()
     _say(replies, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
-        report = Report(limit=_FINDINGS)
+        outcome = Outcome()
 
         def need(values: int, allowance: int = request["memory"]) -> None:
-            resource.setrlimit(resource.RLIMIT_AS, (taken + allowance + values, resource.RLIM_INFINITY))
+            if taken is not None:
+                _limit_memory(taken + allowance + values)
 
-        _serve(request, prove, report, need)
-        _say(replies, {"findings": [_json(finding) for finding in report.all()]})
+        _serve(request, prove, outcome, need)
+        _say(replies, {"findings": [_json(finding) for finding in outcome.all()]})
 
 
 def _serve(
     request: dict[str, Any],
-    prove: Callable[[OpenCheckpoint, Report, Callable[[int], None]], None],
-    report: Report,
+    prove: Callable[[OpenCheckpoint, Outcome, Callable[[int], None]], None],
+    outcome: Outcome,
     need: Callable[[int], None],
 ) -> None:
     try:
@@ -82,13 +86,14 @@ def _serve(
                 tuple(request["data"]),
                 follow=request["follow"],
             )
-            prove(checkpoint, report, need)
+            prove(checkpoint, outcome, need)
     except UnreadableError as error:
-        report.add(Finding(FindingKind.RESTORE, str(error)))
+        outcome.fail(str(error))
     except MemoryError:
-        report.add(Finding(FindingKind.RESTORE, "restoring it takes more memory than is allowed"))
+        outcome.fail("restoring it takes more memory than is allowed")
     finally:
         os.chdir("/")
+        gc.collect()  # objects that refer to each other hold the values
 
 
 def _say(replies: TextIO, said: dict[str, Any]) -> None:
@@ -104,20 +109,29 @@ def _json(finding: Finding) -> dict[str, Any]:
 
 
 def _die_with_parent() -> None:
-    """Has the kernel end this process when its parent is gone, and before any other if memory lacks."""
-    parent = os.getppid()
-    with contextlib.suppress(AttributeError, OSError):  # not Linux
+    """Has the kernel end this process when its parent is gone, and before any other if memory lacks.
+
+    If the parent was gone before, stdin ends.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # no Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write("1000")
-    if os.getppid() != parent:  # it went before that
-        os._exit(1)
 
 
-def _address_space() -> int:
-    """How many bytes of address space this process has."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
+def _address_space() -> int | None:
+    """How many bytes of address space this process has; None where the system does not say."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[0]) * resource.getpagesize()
+    return None
+
+
+def _limit_memory(size: int) -> None:
+    """Limits the address space; a limit that the user has set stays."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(
+        resource.RLIMIT_AS, (size if most == resource.RLIM_INFINITY else min(size, most), most)
+    )
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.restoring.nodes import brief
 from ckptctl.restoring.stored import array
 
 if TYPE_CHECKING:
-    from ckptctl.bundle.findings import Report
+    from ckptctl.restoring.outcome import Outcome
     from ckptctl.restoring.stored import Array, Stored
 
 MAX_META_BYTES = 1 << 30
@@ -64,14 +63,14 @@ class _Assignment:
     part: str
 
 
-def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str]:
+def restore(prefix: str, meta: bytes, stored: Stored, outcome: Outcome) -> set[str]:
     """Restores all variables of the graph in a session, and compares every value.
 
     Args:
         prefix: The checkpoint's, or the pattern of the files of a sharded V1 checkpoint.
         meta: What the `.meta` holds.
         stored: What the checkpoint's files hold.
-        report: Takes what does not restore.
+        outcome: Takes what does not restore.
 
     Returns:
         The names of the tensors whose restored values were compared as a whole.
@@ -81,19 +80,30 @@ def restore(prefix: str, meta: bytes, stored: Stored, report: Report) -> set[str
         nodes = _restoring(message)
         assignments = _assignments(nodes)
     except NotRestorableError as error:
-        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta's graph: {error}"))
+        outcome.doubt(f"the .meta's graph: {error}")
         return set()
     except Exception as error:  # noqa: BLE001 - no MetaGraphDef, or one that holds together in no way
-        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta is none that a Saver wrote: {brief(error)}"))
+        outcome.doubt(f"the .meta is none that a Saver wrote: {brief(error)}")
+        return set()
+    lacking = [one.tensor for one in assignments if one.tensor not in stored.specs]
+    if lacking:
+        outcome.fail(
+            f"the .meta's graph restores tensor {lacking[0]!r}, which is not in the index", lacking[0]
+        )
         return set()
     try:
         values = _run(prefix, message, nodes, assignments)
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises is what we are here to hear
-        report.add(Finding(FindingKind.NOT_REBUILT, f"the .meta's graph does not restore: {brief(error)}"))
+        outcome.fail(f"the .meta's graph does not restore: {brief(error)}")
         return set()
     restored: Counter[str] = Counter()
     for one, value in zip(assignments, values, strict=True):
-        stored.compare(one.tensor, value, report, functools.partial(_part, one.part, value.shape))
+        shape = tf.TensorShape(nodes[one.variable].attr["shape"].shape)
+        if not shape.is_compatible_with(value.shape):  # which TensorFlow does not look at
+            outcome.fail(
+                f"variable {one.variable!r} of shape {shape} is restored with {value.shape}", one.tensor
+            )
+        stored.compare(one.tensor, value, outcome, functools.partial(_part, one.part, value.shape))
         restored[one.tensor] += value.size
     return {name for name, size in restored.items() if size >= stored.specs[name].elements}
 

@@ -19,8 +19,8 @@ from ckptctl.restoring.stored import Spec, Stored, array, known
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckptctl.bundle.findings import Report
     from ckptctl.bundle.graph import Node
+    from ckptctl.restoring.outcome import Outcome
     from ckptctl.restoring.stored import Array
 
     Trackable = Any
@@ -29,7 +29,9 @@ _VALUE = "VARIABLE_VALUE"
 _STATES = frozenset({"py_state", "OBJECT_CONFIG_JSON"})
 """Strings that are nothing but strings to a restore: Python's state, and the configuration Keras 2 adds."""
 
-_ATTRIBUTES = ".ATTRIBUTES/"
+ATTRIBUTES = ".ATTRIBUTES/"
+"""What stands in a key between the path of an object and what it calls the tensor."""
+
 _TABLE = ["table-keys", "table-values"]
 
 
@@ -47,11 +49,11 @@ class Rebuilt:
     values: Callable[[], dict[str, Array]] = dict
     doubt: str = ""
 
-    def compare(self, stored: Stored, report: Report) -> set[str]:
+    def compare(self, stored: Stored, outcome: Outcome) -> set[str]:
         """Compares what was restored with what is stored; returns the names of the tensors."""
         values = self.values()
         for name, value in values.items():
-            stored.compare(name, value, report)
+            stored.compare(name, value, outcome)
         return set(values)
 
 
@@ -59,11 +61,11 @@ class Rebuilt:
 class _RebuiltTable(Rebuilt):
     """A lookup table, which keeps no order."""
 
-    def compare(self, stored: Stored, report: Report) -> set[str]:
+    def compare(self, stored: Stored, outcome: Outcome) -> set[str]:
         keys, values = self.values().items()
         order, stored_order = _order(keys[1]), _order(stored.value(keys[0]))
         for name, value in (keys, values):
-            stored.compare(name, value[order], report, lambda whole: whole[stored_order])
+            stored.compare(name, value[order], outcome, lambda whole: whole[stored_order])
         return {keys[0], values[0]}
 
 
@@ -91,7 +93,13 @@ def rebuild(node: Node, tensors: dict[str, Spec], slots: Callable[[int], Trackab
 
 
 def brief(error: BaseException) -> str:
-    """The first line of an error, of bounded length."""
+    """The first line of an error, of bounded length.
+
+    Raises:
+        MemoryError: It says that memory lacks, which is no matter of what was being done.
+    """
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        raise MemoryError from error  # noqa: TRY004 - nothing is wrong with its type
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:_BRIEF]}" if lines else type(error).__name__
 
@@ -119,7 +127,7 @@ def _with_values(tensors: dict[str, Spec], slots: Callable[[int], Trackable]) ->
 
 def _local(key: str) -> str:
     """What the object itself calls a tensor."""
-    return key.partition(_ATTRIBUTES)[2]
+    return key.partition(ATTRIBUTES)[2]
 
 
 class _Container(tf.__internal__.tracking.Trackable):  # type: ignore[misc]

@@ -16,74 +16,90 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from ckptctl.bundle.findings import Finding, FindingKind
-from ckptctl.restoring.nodes import Rebuilt, brief, rebuild
+from ckptctl.restoring.nodes import ATTRIBUTES, Rebuilt, brief, rebuild
 from ckptctl.restoring.stored import Spec, array
 
 if TYPE_CHECKING:
-    from ckptctl.bundle.findings import Report
+    from collections.abc import Callable
+
     from ckptctl.bundle.graph import ObjectGraph
+    from ckptctl.restoring.outcome import Outcome
     from ckptctl.restoring.stored import Stored
 
 _COUNTER = "save_counter"
 _INT64 = 9
 
 
-def restore(prefix: str, graph: ObjectGraph, stored: Stored, report: Report) -> set[str]:
+def restore(prefix: bytes, graph: ObjectGraph, stored: Stored, outcome: Outcome) -> set[str]:
     """Rebuilds the tree, restores it, and compares every value.
 
     Args:
         prefix: The checkpoint's.
         graph: Its objects.
         stored: What its files hold.
-        report: Takes what cannot be rebuilt, and what does not restore.
+        outcome: Takes what cannot be rebuilt, and what does not restore.
 
     Returns:
         The names of the tensors whose restored values were compared.
     """
     labels = _labels(graph)
-    tensors = _tensors(graph, labels, stored, report)
+    tensors = _tensors(graph, labels, stored, outcome)
     if tensors is None:
         return set()
-    objects: list[Rebuilt] = []
-    for number, node in enumerate(graph.nodes):
-        objects.append(rebuild(node, tensors[number], lambda number: objects[number].trackable))
-        if objects[-1].doubt:
-            message = f"object {labels[number]!r} {objects[-1].doubt}"
-            report.add(Finding(FindingKind.NOT_REBUILT, message))
+    objects = _objects(graph, labels, tensors, outcome)
     counter = _save_counter(graph, tensors)
+    _connect(graph, objects, counter)
+    # A reference, since a root that is a variable would be asked whether it is true.
+    checkpoint = tf.train.Checkpoint(root=weakref.ref(objects[0].trackable))
+    # `read` is what `restore` begins with. It is the one for what `write` wrote, without a save counter, and
+    # the one that opens a checkpoint, and no SavedModel, where a directory has the same name.
+    restoring = counter is not None and not os.path.isdir(prefix)
+    if not _consumed(checkpoint.restore if restoring else checkpoint.read, prefix, outcome):
+        return set()
+    if counter is not None:
+        objects[counter] = _of_checkpoint(checkpoint, *tensors[counter])
+    compared: set[str] = set()
+    for one in objects:
+        compared |= one.compare(stored, outcome)
+    return compared
+
+
+def _objects(
+    graph: ObjectGraph, labels: list[str], tensors: list[dict[str, Spec]], outcome: Outcome
+) -> list[Rebuilt]:
+    """Makes every object, and notes which are not those that were saved."""
+    objects: list[Rebuilt] = []
+    for label, node, saved in zip(labels, graph.nodes, tensors, strict=True):
+        objects.append(rebuild(node, saved, lambda number: objects[number].trackable))
+        if objects[-1].doubt:
+            outcome.doubt(f"object {label!r} {objects[-1].doubt}")
+    return objects
+
+
+def _connect(graph: ObjectGraph, objects: list[Rebuilt], counter: int | None) -> None:
+    """Gives every object its children, but the root its save counter: the checkpoint brings that."""
     for number, node in enumerate(graph.nodes):
         parent = objects[number].trackable
         for name, child in node.children.items():
             if (number, child) != (0, counter):
                 parent._track_trackable(objects[child].trackable, name, overwrite=True)  # noqa: SLF001
-    # A reference, since a root that is a variable would be asked whether it is true.
-    checkpoint = tf.train.Checkpoint(root=weakref.ref(objects[0].trackable))
+
+
+def _consumed(restoring: Callable[[bytes], Any], prefix: bytes, outcome: Outcome) -> bool:
+    """Restores, and tells whether everything that was saved was used."""
     try:
-        # `read` is what `restore` begins with. It is the one for what `write` wrote, without a save counter,
-        # and the one that opens a checkpoint, and no SavedModel, where a directory has the same name.
-        restoring = counter is not None and not os.path.isdir(prefix)
-        status = checkpoint.restore(prefix) if restoring else checkpoint.read(prefix)
+        status = restoring(prefix)
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises is what we are here to hear
-        report.add(Finding(FindingKind.NOT_REBUILT, f"the tree of objects does not restore: {brief(error)}"))
-        return set()
-    if counter is not None:
-        objects[counter] = _of_checkpoint(checkpoint, *tensors[counter])
-    _assert_consumed(status, report)
-    compared: set[str] = set()
-    for one in objects:
-        compared |= one.compare(stored, report)
-    return compared
-
-
-def _assert_consumed(status: Any, report: Report) -> None:
+        outcome.doubt(f"the tree of objects does not restore: {brief(error)}")
+        return False
     try:
         status.assert_consumed()
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # noqa: BLE001 - the same
         status.expect_partial()
-        if not report.findings:  # what is not rebuilt cannot be restored, which is said already
-            message = f"the restore did not use all that was saved: {brief(error)}"
-            report.add(Finding(FindingKind.NOT_REBUILT, message))
+        if not outcome.doubts.findings:  # what is not rebuilt cannot be restored, which is said already
+            outcome.doubt(f"the restore did not use all that was saved: {brief(error)}")
+        return False
+    return True
 
 
 def _labels(graph: ObjectGraph) -> list[str]:
@@ -98,7 +114,7 @@ def _labels(graph: ObjectGraph) -> list[str]:
 
 
 def _tensors(
-    graph: ObjectGraph, labels: list[str], stored: Stored, report: Report
+    graph: ObjectGraph, labels: list[str], stored: Stored, outcome: Outcome
 ) -> list[dict[str, Spec]] | None:
     """What each object saved, by key; None if there is one whose tensors are not there.
 
@@ -117,12 +133,14 @@ def _tensors(
             if not keys:
                 complete = False
                 message = f"object {label!r}: its tensor {key!r} is not in the index"
-                report.add(Finding(FindingKind.RESTORE, message, key))
+                outcome.fail(message, key)
     return found if complete else None
 
 
 def _beginning_with(key: str, names: list[str]) -> list[str]:
     """Those of the sorted names that begin with a key."""
+    if ATTRIBUTES not in key:
+        return []
     begin = bisect.bisect_left(names, key)
     return list(itertools.takewhile(lambda name: name.startswith(key), itertools.islice(names, begin, None)))
 

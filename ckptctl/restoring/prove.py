@@ -9,25 +9,24 @@ import tensorflow as tf
 
 from ckptctl import naming
 from ckptctl.bundle.dtypes import dtype_name
-from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.bundle.graph import OBJECT_GRAPH_KEY, read_object_graph
 from ckptctl.errors import BundleError, UnreadableError
 from ckptctl.model import Format
 from ckptctl.restoring import graphs, objects
 from ckptctl.restoring.nodes import brief
-from ckptctl.restoring.stored import array, known, read_v1_with, read_v2
+from ckptctl.restoring.stored import COPIES, array, known, read_v1_with, read_v2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckptctl.bundle.findings import Report
     from ckptctl.opened import OpenCheckpoint
+    from ckptctl.restoring.outcome import Outcome
     from ckptctl.restoring.stored import Stored
 
 _UNREADABLE = (BundleError, UnreadableError, OSError)
 
 
-def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None]) -> None:
+def prove(checkpoint: OpenCheckpoint, outcome: Outcome, need: Callable[[int], None]) -> None:
     """Has TensorFlow restore a checkpoint.
 
     TensorFlow takes paths for patterns, so that it finds nothing in a directory called `run[1]`. From inside
@@ -35,7 +34,7 @@ def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None
 
     Args:
         checkpoint: Which; the current directory is its.
-        report: Takes what does not restore, and what is not proven to.
+        outcome: Takes what does not restore, and what is not proven to.
         need: Told how many bytes of memory it takes, before TensorFlow has opened anything.
     """
     prefix = _prefix(checkpoint)
@@ -46,20 +45,20 @@ def prove(checkpoint: OpenCheckpoint, report: Report, need: Callable[[int], None
             reader = _open(prefix)
         else:
             with checkpoint.open_data() as sources:
-                need(5 * sum(source.size for source in sources))
+                need(COPIES * sum(source.size for source in sources))
             reader = _open(prefix)
             stored = read_v1_with(reader, checkpoint)
-        done = _restore(prefix, checkpoint, stored, report)
+        done = _restore(prefix, checkpoint, stored, outcome)
         left = [name for name in stored.specs if name not in done]
-        if left and not report.findings:
+        if left and not outcome.all():
             message = f"{len(left)} of {len(stored.specs)} tensors are restored by nothing, {left[0]!r} first"
-            report.add(Finding(FindingKind.NOT_REBUILT, message))
+            outcome.doubt(message)
         for name in left:
-            _read(reader, name, stored, report)
+            _read(reader, name, stored, outcome)
     except _UNREADABLE as error:
-        report.add(Finding(FindingKind.RESTORE, str(error)))
+        outcome.fail(str(error))
     except tf.errors.OpError as error:
-        report.add(Finding(FindingKind.RESTORE, f"TensorFlow cannot open it: {brief(error)}"))
+        outcome.fail(f"TensorFlow cannot open it: {brief(error)}")
 
 
 def _prefix(checkpoint: OpenCheckpoint) -> str:
@@ -73,35 +72,35 @@ def _prefix(checkpoint: OpenCheckpoint) -> str:
 
 def _open(prefix: str) -> Any:
     # Not `tf.train.load_checkpoint`, which looks into a directory of that name first.
-    return tf.compat.v1.train.NewCheckpointReader(prefix)
+    return tf.compat.v1.train.NewCheckpointReader(os.fsencode(prefix))
 
 
-def _restore(prefix: str, checkpoint: OpenCheckpoint, stored: Stored, report: Report) -> set[str]:
+def _restore(prefix: str, checkpoint: OpenCheckpoint, stored: Stored, outcome: Outcome) -> set[str]:
     """Restores, and returns the names of the tensors that were compared after it."""
     graph = None if stored.index is None else read_object_graph(stored.index, checkpoint.shard)
     if graph is not None:
-        return objects.restore(prefix, graph, stored, report) | {OBJECT_GRAPH_KEY.decode()}
+        return objects.restore(os.fsencode(prefix), graph, stored, outcome) | {OBJECT_GRAPH_KEY.decode()}
     try:
         with checkpoint.open_file(f"{checkpoint.name}.meta") as source:
             meta = source.pread(min(source.size, graphs.MAX_META_BYTES), 0)
     except FileNotFoundError:
         message = "it is name-based and has no .meta: there is no graph to restore into"
-        report.add(Finding(FindingKind.NOT_REBUILT, message))
+        outcome.doubt(message)
         return set()
     except (OSError, UnreadableError) as error:
-        report.add(Finding(FindingKind.NOT_REBUILT, f"{checkpoint.name}.meta cannot be read: {error}"))
+        outcome.doubt(f"{checkpoint.name}.meta cannot be read: {error}")
         return set()
-    return graphs.restore(prefix, meta, stored, report)
+    return graphs.restore(prefix, meta, stored, outcome)
 
 
-def _read(reader: Any, name: str, stored: Stored, report: Report) -> None:
+def _read(reader: Any, name: str, stored: Stored, outcome: Outcome) -> None:
     """Reads a tensor with TensorFlow, and compares it."""
     spec = stored.specs[name]
     if not known(spec.dtype):
         message = f"tensor {name!r} is a {dtype_name(spec.dtype)}, which is not read"
-        report.add(Finding(FindingKind.NOT_REBUILT, message, name))
+        outcome.doubt(message, name)
         return
     try:
-        stored.compare(name, array(reader.get_tensor(name)), report)
+        stored.compare(name, array(reader.get_tensor(name.encode(errors="surrogateescape"))), outcome)
     except Exception as error:  # noqa: BLE001 - the types vary: DataLossError, IndexError, UnicodeError
-        report.add(Finding(FindingKind.RESTORE, f"tensor {name!r} cannot be read: {brief(error)}", name))
+        outcome.fail(f"tensor {name!r} cannot be read: {brief(error)}", name)
