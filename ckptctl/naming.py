@@ -125,6 +125,11 @@ def shard_name(prefix: str, shard: int, shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{shards:05d}"
 
 
+def v1_pattern(prefix: str, shards: int) -> str:
+    """What a state file calls a sharded V1 checkpoint."""
+    return f"{prefix}-?????-of-{shards:05d}"
+
+
 def listed_prefix(path: str) -> str:
     """The prefix of a path in a state file; a sharded V1 checkpoint is listed as `P-?????-of-00002`."""
     match = _V1_PATTERN.fullmatch(path)

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import exchange, posix, recovery, removal, statefile
-from ckptctl.errors import CkptctlError, RefusedError
-from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, StateStatus, Status
+from ckptctl.errors import CkptctlError
+from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
 from ckptctl.naming import STATE_FILE
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections, plan
 from ckptctl.scan import scan_open
@@ -137,7 +137,7 @@ class _Work:
 
     def plan(self, state: State) -> Plan:
         self.state = state
-        self._refuse_misspelt_state()
+        statefile.refuse_misspelt(self.directory, self.latest_filename, state)
         scanned = scan_open(self.directory, state)
         self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
         if self.proofs is not None:
@@ -159,17 +159,6 @@ class _Work:
             if not recorded and self._record():
                 self.notes.append("the disk was full: the state file was written after the deletions")
             return replace(report, notes=tuple(self.notes))
-
-    def _refuse_misspelt_state(self) -> None:
-        """Only the absence of the file that was asked for, beside one of the usual name, is refused."""
-        if self.state.status is not StateStatus.ABSENT or self.latest_filename == STATE_FILE:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(STATE_FILE, dir_fd=self.directory.fd, follow_symlinks=False)
-            raise RefusedError(
-                f"{self.directory.path}: no state file {self.latest_filename}, but one called {STATE_FILE}: "
-                "leave out --latest-filename if the trainer writes that one; if not, wait until it has saved"
-            )
 
     def _record(self) -> bool:
         """Takes the victims out of the state file; False if the disk is too full to write it."""

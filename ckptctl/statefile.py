@@ -10,9 +10,11 @@ Answers to `tensorflow/python/checkpoint/checkpoint_management.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, posix, tensorflow
@@ -113,21 +115,40 @@ def without(state: State, names: Collection[str]) -> bytes | None:
     latest = state.latest
     if latest is None or not state.editable:
         return None
-    keep = [
+    keep = tuple(
         entry
         for entry in state.entries
         if entry.foreign or entry.name == latest.name or entry.name not in names
-    ]
-    if len(keep) == len(state.entries):
-        return None
+    )
+    return None if len(keep) == len(state.entries) else text(replace(state, entries=keep))
+
+
+def text(state: State) -> bytes:
+    """A state with a latest, as TensorFlow writes it."""
     fields: dict[str, object] = {
-        "model_checkpoint_path": latest.path,
-        "all_model_checkpoint_paths": [entry.path for entry in keep],
-        "all_model_checkpoint_timestamps": [e.timestamp for e in keep if e.timestamp is not None],
+        "model_checkpoint_path": "" if state.latest is None else state.latest.path,
+        "all_model_checkpoint_paths": [entry.path for entry in state.entries],
+        "all_model_checkpoint_timestamps": [e.timestamp for e in state.entries if e.timestamp is not None],
     }
     if state.last_preserved is not None:
         fields["last_preserved_timestamp"] = state.last_preserved
     return tensorflow.checkpoint_state(**fields).encode()
+
+
+def refuse_misspelt(directory: OpenDirectory, name: str, state: State) -> None:
+    """Refuses a state file that is absent beside one of the usual name; any other absence is none.
+
+    Raises:
+        RefusedError: It may be misspelt, and the trainer's last word would go unheard.
+    """
+    if state.status is not StateStatus.ABSENT or name == naming.STATE_FILE:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(naming.STATE_FILE, dir_fd=directory.fd, follow_symlinks=False)
+        raise RefusedError(
+            f"{directory.path}: no state file {name}, but one called {naming.STATE_FILE}: "
+            "leave out --latest-filename if the trainer writes that one; if not, wait until it has saved"
+        )
 
 
 class _Locator:

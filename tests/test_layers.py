@@ -32,6 +32,7 @@ FLOOR = {
     "render": 2,
     "statefile": 3,
     "plan": 3,
+    "mending": 4,
     "opened": 3,
     "files": 2,
     "contents": 4,

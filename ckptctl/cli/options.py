@@ -150,6 +150,11 @@ def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
+order = click.option(
+    "--order",
+    type=click.Choice([order.value for order in Order]),
+    help="What makes a checkpoint newer where time and step disagree; without it, both are heard.",
+)
 retention = _stack(
     click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
     click.option(
@@ -170,11 +175,7 @@ retention = _stack(
         is_flag=True,
         help="Let the policy decide about checkpoints that keep_checkpoint_every_n_hours may have preserved.",
     ),
-    click.option(
-        "--order",
-        type=click.Choice([order.value for order in Order]),
-        help="What makes a checkpoint newer where time and step disagree; without it, both are heard.",
-    ),
+    order,
 )
 """What decides which checkpoints stay: a policy and protections, see `policy_of` and `protections_of`."""
 
