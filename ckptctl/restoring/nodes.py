@@ -111,10 +111,8 @@ def _with_values(tensors: dict[str, Spec], slots: Callable[[int], Trackable]) ->
     """Makes an object that saves values."""
     for key, spec in tensors.items():
         if not known(spec.dtype):
-            kind = dtype_name(spec.dtype)
-            return Rebuilt(
-                _Container(slots), doubt=f"saves {_local(key)!r}, a {kind}: only its own class can"
-            )
+            doubt = f"saves {_local(key)!r}, a {dtype_name(spec.dtype)}, which only its own class can take"
+            return Rebuilt(_Container(slots), doubt=doubt)
     if len(tensors) == 1:
         ((key, spec),) = tensors.items()
         if _local(key) == _VALUE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from ckptctl import naming
+from ckptctl import naming, posix
 from ckptctl.bundle.dtypes import dtype_name
 from ckptctl.bundle.graph import OBJECT_GRAPH_KEY, read_object_graph
 from ckptctl.errors import BundleError, UnreadableError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ckptctl.opened import OpenCheckpoint
     from ckptctl.restoring.outcome import Outcome
     from ckptctl.restoring.stored import Stored
-
-_UNREADABLE = (BundleError, UnreadableError, OSError)
 
 
 def prove(checkpoint: OpenCheckpoint, outcome: Outcome, need: Callable[[int], None]) -> None:
@@ -55,8 +53,10 @@ def prove(checkpoint: OpenCheckpoint, outcome: Outcome, need: Callable[[int], No
             outcome.doubt(message)
         for name in left:
             _read(reader, name, stored, outcome)
-    except _UNREADABLE as error:
+    except (BundleError, UnreadableError) as error:
         outcome.fail(str(error))
+    except OSError as error:
+        outcome.fail(f"{error.filename} cannot be read: {posix.reason(error)}")
     except tf.errors.OpError as error:
         outcome.fail(f"TensorFlow cannot open it: {brief(error)}")
 
