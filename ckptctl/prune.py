@@ -12,7 +12,8 @@ A crash at any point leaves leftovers at worst: never a state that names a victi
 checkpoint with an index and without its data. An entry in the state whose files are gone is harmless to
 TensorFlow, so where the state file cannot be replaced safely it is left alone, and the victims go even so.
 
-Ctrl-C and the like are held back while the state file or a victim is in hand, so nothing is left half done.
+Ctrl-C and the like are heard between two victims, never while the state file or a victim is in hand, so that
+nothing is left half done.
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ class _Work:
             announce(made)
             self.victims = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
             recorded = self.stop() or self._record()
-            report = self._delete(made)
+            with posix.signals_held() as signals:
+                report = self._delete(made, lambda: bool(signals) or self.stop())
             if not recorded and self._record():
                 self.notes.append("the disk was full: the state file was written after the deletions")
             return replace(report, notes=tuple(self.notes))
@@ -202,13 +204,13 @@ class _Work:
             self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
         return not spoke
 
-    def _delete(self, made: Plan) -> Report:
+    def _delete(self, made: Plan, stop: Callable[[], bool]) -> Report:
         deleted: list[str] = []
         failed: list[Failure] = []
         freed = 0
         for decision in made.delete:
             name = decision.checkpoint.name
-            if self.stop():
+            if stop():
                 self.notes.append("stopped before everything was deleted")
                 break
             self._look_again()
@@ -218,10 +220,9 @@ class _Work:
                 failed.append(Failure(name, "its name is too long to be deleted safely"))
                 continue
             try:
-                with posix.signals_held():
-                    for file in decision.checkpoint.files:
-                        freed += removal.remove(self.directory.fd, file)
-                    deleted.append(name)
+                for file in decision.checkpoint.files:
+                    freed += removal.remove(self.directory.fd, file)
+                deleted.append(name)
             except removal.WrittenAgainError:
                 del self.victims[name]
             except OSError as error:
