@@ -51,12 +51,14 @@ class Contents:
         step: The step that the checkpoint says it has.
         details: What it holds, if that is asked for and can be told.
         corrupt: Whether the problem is one that no save under way explains.
+        doubt: Why nothing can be told.
     """
 
     problem: str | None = None
     step: Step | None = None
     details: Details | None = None
     corrupt: bool = False
+    doubt: str | None = None
 
 
 class _ScannedFile:

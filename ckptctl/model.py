@@ -177,6 +177,7 @@ class Checkpoint:
         pinned: Whether the user wants it kept until it is unpinned.
         linked_from: Names of links in the directory that lead to one of its files.
         problem: Why it is not complete.
+        doubt: Why it cannot be told whether it restores; it then counts for nothing, and stays.
         details: What it holds, if that was asked for.
     """
 
@@ -195,6 +196,7 @@ class Checkpoint:
     pinned: bool = False
     linked_from: tuple[str, ...] = ()
     problem: str | None = None
+    doubt: str | None = None
     details: Details | None = None
 
     @property

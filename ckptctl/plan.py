@@ -85,11 +85,11 @@ def plan(
         RefusedError: The state file exists and cannot be read, so that the trainer's last word is unknown;
             or it is a SavedModel's `variables/`.
     """
-    _refuse(directory)
+    refuse(directory)
     moment = time.time() if now is None else now
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
     # A link's target may change or go at any time: what is made of links stays, and counts for nothing.
-    countable = [checkpoint for checkpoint in checkpoints if checkpoint.complete and checkpoint.regular]
+    countable = [one for one in checkpoints if one.complete and one.regular and one.doubt is None]
     orders = readings(countable, protections.order)
     choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
@@ -118,7 +118,13 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
-def _refuse(directory: Directory) -> None:
+def refuse(directory: Directory) -> None:
+    """Refuses a directory in which nothing may be deleted.
+
+    Raises:
+        RefusedError: Its state file or its pins exist and cannot be read, so that it is not known what is to
+            stay; or it is a SavedModel's `variables/`.
+    """
     if directory.saved_model:
         raise SavedModelError(
             f"{directory.path} belongs to a SavedModel: its variables are no checkpoint to prune"
@@ -199,6 +205,13 @@ def _protections(
     for pattern in protections.protect:
         if matches(checkpoint.name, pattern):
             yield f"protected by --protect {pattern}"
+    yield from _doubts(checkpoint)
+
+
+def _doubts(checkpoint: Checkpoint) -> Iterable[str]:
+    """What speaks against deleting a checkpoint in itself."""
+    if checkpoint.doubt is not None:
+        yield f"it cannot be told whether it restores: {checkpoint.doubt}"
     yield from [f"{link} leads to it" for link in checkpoint.linked_from]
     if not checkpoint.regular:
         odd = [file.name for file in checkpoint.files if file.kind is not FileKind.REGULAR]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckptctl.errors import StoppedError
-from ckptctl.model import Checkpoint, Directory, FileKind, Plan, Status
+from ckptctl.model import Checkpoint, Directory, Plan, Status
 from ckptctl.verify import Level, VerdictStatus, open_scanned, verify
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ckptctl.model import File
     from ckptctl.posix import OpenDirectory
+    from ckptctl.restore import Restorer
     from ckptctl.verify import Verdict
 
 
@@ -30,10 +31,12 @@ class Proofs:
     Attributes:
         level: How much of a checkpoint is looked at.
         workers: How many threads read.
+        restorer: For `Level.RESTORE`: what has TensorFlow restore it. Closing it is up to the caller.
     """
 
     level: Level
     workers: int = 1
+    restorer: Restorer | None = None
     _verdicts: dict[tuple[int, int], dict[tuple[File, ...], Verdict]] = field(default_factory=dict)
 
     def plan(
@@ -67,6 +70,7 @@ class Proofs:
         files = {checkpoint.files for checkpoint in scanned.checkpoints}
         verdicts = {one: verdict for one, verdict in known.items() if one in files}
         self._verdicts[found.st_dev, found.st_ino] = verdicts
+        reading = Level.DATA if self.level is Level.RESTORE else self.level
         while True:
             scanned = replace(
                 scanned,
@@ -78,7 +82,9 @@ class Proofs:
                 return replace(made, policy=f"{made.policy}, of those that pass verify ({self.level.value})")
             newest = unproved[-1]
             opened = open_scanned(directory, newest, follow=False)
-            verdicts[newest.files] = verify(opened, self.level, workers=self.workers, progress=progress)
+            verdicts[newest.files] = verify(
+                opened, reading, workers=self.workers, restorer=self.restorer, progress=progress
+            )
 
 
 def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
@@ -88,7 +94,7 @@ def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
     problem = verdict.findings[0].message if verdict.findings else verdict.status.value
     if verdict.status is VerdictStatus.MISSING:
         return replace(checkpoint, status=Status.MISSING, problem=problem)
-    if verdict.status is VerdictStatus.UNREADABLE:  # which proves nothing: neither to count nor to delete
-        unknown = tuple(replace(file, kind=FileKind.OTHER) for file in checkpoint.shards)
-        return replace(checkpoint, shards=unknown, problem=problem)
-    return replace(checkpoint, status=Status.BROKEN, problem=problem)
+    if verdict.status in {VerdictStatus.CORRUPT, VerdictStatus.INCOMPLETE}:
+        return replace(checkpoint, status=Status.BROKEN, problem=problem)
+    # Its bytes are all right, or nobody could read them: that is no reason to delete it.
+    return replace(checkpoint, doubt=problem)

@@ -206,9 +206,9 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> _Made:
         try:
             sizes = {(parsed.shard, parsed.shards): file.size for parsed, file in shards}
             seen = looker.look(name, index, sizes)
-            problem = seen.problem
         except CannotReadError as error:
-            index, problem = replace(index, kind=FileKind.OTHER), str(error)  # nor is it to be deleted
+            seen = Contents(str(error), doubt=str(error))
+        problem = seen.problem
     status = Status.BROKEN if seen.corrupt else Status.COMPLETE
     return _Made(name, Format.V2, status, index, files, group.meta, problem, seen)
 
@@ -233,12 +233,11 @@ def _v1(
         seen = looker.look_v1(name, tuple([file.name for file in files]), vouched=vouched)
         if seen is None:
             return None
-        problem = seen.problem
     except CannotReadError as error:
         if not vouched:
             return None
-        problem, seen = str(error), Contents()
-        files = [replace(file, kind=FileKind.OTHER) for file in files]  # nor is it to be deleted
+        seen = Contents(str(error), doubt=str(error))
+    problem = seen.problem
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])
     return _Made(name, Format.V1, Status.COMPLETE, None, tuple(files), group.meta, problem, seen)
@@ -297,6 +296,7 @@ def _described(
         pinned=name in pins.names,
         linked_from=_links_to(made, found) if found.links else (),
         problem=problem,
+        doubt=seen.doubt,
         details=seen.details,
     )
 

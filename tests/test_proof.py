@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import fabricate
 import pytest
 from bundle_writer import BundleWriter
+from conftest import ckptctl
+from trainers import run_trainer
 
 from ckptctl import posix
 from ckptctl.errors import StoppedError
@@ -130,7 +134,21 @@ def test_what_cannot_be_read_neither_counts_nor_goes(tmp_path: Path) -> None:
     assert [d.checkpoint.name for d in made.keep] == ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
     unknown = next(d.checkpoint for d in made.keep if d.checkpoint.name == "ckpt-5")
     assert unknown.status is Status.COMPLETE
-    assert not unknown.regular
+    assert unknown.doubt is not None
+    assert "ckpt-5.data-00000-of-00001" in unknown.doubt
+
+
+def test_restores_are_proven(tmp_path: Path) -> None:
+    """With `restore`, what TensorFlow restores counts; what it can but read neither counts nor goes."""
+    run_trainer("own-names", tmp_path, saves=4)
+    fabricate.checkpoint(tmp_path, "foreign-9", at=time.time() + 1)
+    done = ckptctl("prune", "--keep=2", "--verify=restore", "--json", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)["directories"]
+    assert report["deleted"] == ["checkpoint_step_10-1", "checkpoint_step_20-2"]
+    reasons = {one["name"]: one["reasons"] for one in report["keep"]}
+    assert sorted(reasons) == ["checkpoint_step_30-3", "checkpoint_step_40-4", "foreign-9"]
+    assert any("cannot be told" in reason for reason in reasons["foreign-9"])
 
 
 def test_what_goes_meanwhile_is_missing(tmp_path: Path) -> None:

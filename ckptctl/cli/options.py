@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,10 +13,12 @@ from ckptctl import naming, units
 from ckptctl.errors import PolicyError
 from ckptctl.plan import Order, Protections
 from ckptctl.policy import Newest, Policy, Rule
+from ckptctl.proof import Proofs
+from ckptctl.restore import Restorer
 from ckptctl.verify import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -129,16 +132,28 @@ _QUICK = "quick"
 verify = click.option(
     "--verify",
     "level",
-    type=click.Choice([_QUICK, Level.DATA.value, Level.FINITE.value]),
+    type=click.Choice([_QUICK, *(level.value for level in Level if level is not Level.INDEX)]),
     is_flag=False,
     flag_value=Level.DATA.value,
     default=_QUICK,
     show_default=True,
     callback=_level,
     help="What a checkpoint has to pass to count: its index and the lengths of its shards (quick), every "
-    "checksum (data; --verify alone), no NaN or Inf besides (finite).",
+    "checksum (data; --verify alone), no NaN or Inf besides (finite), a restore by TensorFlow (restore).",
 )
-"""Gives None for what every scan looks at, else a `Level`."""
+"""Gives None for what every scan looks at, else a `Level`; see `proofs`."""
+
+
+@contextlib.contextmanager
+def proofs(level: Level | None, workers: int) -> Iterator[Proofs | None]:
+    """What the options `verify` and `workers` ask for."""
+    if level is None:
+        yield None
+    elif level is Level.RESTORE:
+        with Restorer() as restorer:
+            yield Proofs(level, workers, restorer)
+    else:
+        yield Proofs(level, workers)
 
 
 def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:

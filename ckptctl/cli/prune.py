@@ -13,7 +13,6 @@ from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.cli.progress import interruptible
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
-from ckptctl.proof import Proofs
 from ckptctl.prune import prune
 from ckptctl.scan import scan
 
@@ -74,7 +73,7 @@ def command(
 
     with interruptible():
         _check_protected(paths, protections.protect, latest_filename)
-        with posix.signals_held() as signals:
+        with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
             for at, path in enumerate(paths):
                 if signals:
                     complain(f"stopped before it came to {', '.join(paths[at:])}")
@@ -85,7 +84,7 @@ def command(
                         policy,
                         protections,
                         latest_filename=latest_filename,
-                        proofs=None if level is None else Proofs(level, workers),
+                        proofs=proofs,
                         dry_run=dry_run,
                         announce=announce,
                         stop=lambda: bool(signals),

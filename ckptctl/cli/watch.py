@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import options
-from ckptctl.proof import Proofs
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
 from ckptctl.watch import Event, Watcher
@@ -69,23 +68,24 @@ def command(
     \b
     Example:  ckptctl watch --keep 3 -r runs
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    watcher = Watcher(
-        directories or (".",),
-        options.policy_of(retention),
-        options.protections_of(retention),
-        latest_filename=latest_filename,
-        proofs=None if level is None else Proofs(level, workers),
-        recursive=recursive,
-        settle=settle,
-        rescan=max(rescan, settle, _SHORTEST_RESCAN),
-        poll=poll,
-        dry_run=dry_run,
-        report=_print_json if as_json else _print_line,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: watcher.stop())
-    warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
-    watcher.run()
+    with options.proofs(level, workers) as proofs:
+        watcher = Watcher(
+            directories or (".",),
+            options.policy_of(retention),
+            options.protections_of(retention),
+            latest_filename=latest_filename,
+            proofs=proofs,
+            recursive=recursive,
+            settle=settle,
+            rescan=max(rescan, settle, _SHORTEST_RESCAN),
+            poll=poll,
+            dry_run=dry_run,
+            report=_print_json if as_json else _print_line,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: watcher.stop())
+        warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
+        watcher.run()
 
 
 _SHORTEST_RESCAN = 0.1
