@@ -61,6 +61,13 @@ def is_removable(file: File) -> bool:
     return len(os.fsencode(_TAKEN + file.name)) <= _NAME_MAX
 
 
+def given_name(name: str) -> str:
+    """What a file is called without the private name that a killed `remove` may have left it."""
+    while name.startswith(_TAKEN):
+        name = name.removeprefix(_TAKEN)
+    return name
+
+
 def recover(directory: int) -> None:
     """Gives files back their names that a killed `remove` had taken. The caller holds the directory's lock.
 

@@ -6,6 +6,7 @@ Whatever comes from the disk is shown escaped: a name must not be able to move t
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from ckptctl.model import Checkpoint, Directory, Plan, Report, State, StateStatus, Status
@@ -88,6 +89,27 @@ def summary(directory: Directory) -> str:
         size = format_bytes(sum(file.size for file in directory.leftovers))
         parts.append(f"{format_count(len(directory.leftovers), 'leftover')}, {size}")
     return escape(f"{directory.path}: {'; '.join(parts)}")
+
+
+def remedies(directory: Directory) -> list[str]:
+    """Which commands mend what the listing of a directory shows."""
+    path = shlex.quote(directory.path)
+    there = [one for one in directory.checkpoints if one.on_disk]
+    found = []
+    unusable = directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}
+    if unusable or any(one.latest and one.status in _NOT_LATEST for one in directory.checkpoints):
+        found.append(f"`ckptctl repair {path}` mends the state file")
+    if any(one.status is Status.BROKEN for one in there):
+        found.append(
+            f"`ckptctl verify {path}` tells why it is broken; prune deletes it if a newer one is whole"
+        )
+    if directory.leftovers:
+        found.append(f"`ckptctl clean {path}` deletes leftovers")
+    return found
+
+
+_NOT_LATEST = frozenset({Status.MISSING, Status.BROKEN})
+"""What no state file should name as the latest. A foreign one may be there, under its own path."""
 
 
 def plan(made: Plan, form: str) -> str:

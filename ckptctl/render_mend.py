@@ -1,13 +1,15 @@
-"""What `repair` did, as text and JSON. No Click, no I/O."""
+"""What `repair` and `clean` did, as text and JSON. No Click, no I/O."""
 
 from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from ckptctl.render import escape
+from ckptctl.render import escape, table
+from ckptctl.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
+    from ckptctl.clean import CleanPlan, CleanReport
     from ckptctl.repair import RepairReport
 
 _MAX_LINES = 5000
@@ -61,5 +63,57 @@ def repair_json(report: RepairReport) -> dict[str, Any]:
         "listed": [entry.path for entry in state.entries],
         "backup": report.backup,
         "diff": diff(report) if changed else [],
+        "notes": list(report.notes),
+    }
+
+
+def clean_plan(made: CleanPlan, form: str) -> str:
+    """What was left behind, and what becomes of it."""
+    heading = escape(
+        f"{made.directory}: delete leftovers, once all is quiet for {format_duration(made.older_than)}"
+    )
+    if not made.found:
+        return f"{heading}: there are none"
+    rows = [
+        (
+            "delete" if one.keep is None else "keep",
+            one.path,
+            format_bytes(one.bytes),
+            one.what,
+            one.keep or "",
+        )
+        for one in made.found
+    ]
+    return f"{heading}\n{table(rows, ('', 'path', 'size', 'what', 'why'), form, right=(2,))}"
+
+
+def clean_outcome(report: CleanReport) -> str:
+    """What carrying out such a plan came to, in one line."""
+    if report.dry_run:
+        going = report.plan.delete
+        size = format_bytes(sum(one.bytes for one in going))
+        staying = len(report.plan.found) - len(going)
+        return f"would delete {format_count(len(going), 'leftover')}, {size}; {staying} would stay"
+    count = format_count(len(report.deleted), "leftover")
+    staying = len(report.plan.found) - len(report.deleted)
+    return f"deleted {count}, freed {format_bytes(report.freed_bytes)}; {staying} stay"
+
+
+def clean_json(report: CleanReport) -> dict[str, Any]:
+    """One directory of what `clean --json` prints."""
+    return {
+        "directory": report.plan.directory,
+        "older_than": report.plan.older_than,
+        "dry_run": report.dry_run,
+        "keep": [
+            {"path": one.path, "bytes": one.bytes, "what": one.what, "why": one.keep}
+            for one in report.plan.found
+            if one.keep is not None
+        ],
+        "delete": [{"path": one.path, "bytes": one.bytes, "what": one.what} for one in report.plan.delete],
+        "deleted": list(report.deleted),
+        "spared": list(report.spared),
+        "failed": [{"path": failure.name, "error": failure.error} for failure in report.failed],
+        "freed_bytes": report.freed_bytes,
         "notes": list(report.notes),
     }

@@ -265,3 +265,25 @@ def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
     run.chmod(0o700)
     assert as_nobody("ls", str(run)).returncode == 3
     assert fabricate.contents(run) == before
+
+
+def test_ls_names_the_command_that_mends(tmp_path: Path, invoke: Invoke) -> None:
+    """Each kind of trouble that the listing shows comes with its remedy; a sound directory has none."""
+    run = fabricate.run(tmp_path / "a run", 3)
+    path = f"'{run}'"
+    assert invoke("ls", str(run)).stderr == ""
+    (run / "ckpt-9.data-00000-of-00001").write_bytes(b"data")
+    assert invoke("ls", str(run)).stderr == f"ckptctl: `ckptctl clean {path}` deletes leftovers\n"
+    (run / "ckpt-9.data-00000-of-00001").unlink()
+    (run / "ckpt-1.data-00000-of-00001").unlink()
+    told = invoke("ls", str(run)).stderr
+    assert told.startswith(f"ckptctl: `ckptctl verify {path}` tells why it is broken; prune deletes it if ")
+    (run / "ckpt-1.index").unlink()
+    (run / "checkpoint").write_text(fabricate.state_text(["ckpt-2", "ckpt-7"]))
+    mends = f"ckptctl: `ckptctl repair {path}` mends the state file\n"
+    assert invoke("ls", str(run)).stderr == mends
+    (run / "checkpoint").write_bytes(b"")
+    assert invoke("ls", str(run)).stderr == mends
+    assert invoke("repair", str(run)).exit_code == 0
+    assert invoke("ls", str(run)).stderr == ""
+    assert invoke("ls", "--json", str(run)).stderr == ""

@@ -33,6 +33,7 @@ FLOOR = {
     "statefile": 3,
     "plan": 3,
     "mending": 4,
+    "leftovers": 4,
     "opened": 3,
     "files": 2,
     "contents": 4,

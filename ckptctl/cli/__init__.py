@@ -13,7 +13,20 @@ from ckptctl import __version__
 _OURS = object()
 """Says that the process is ours from start to end, and not a notebook's that calls `cli`."""
 
-_COMMANDS = ("demo", "diff", "latest", "ls", "pin", "prune", "repair", "show", "unpin", "verify", "watch")
+_COMMANDS = (
+    "clean",
+    "demo",
+    "diff",
+    "latest",
+    "ls",
+    "pin",
+    "prune",
+    "repair",
+    "show",
+    "unpin",
+    "verify",
+    "watch",
+)
 
 
 class _Commands(click.Group):

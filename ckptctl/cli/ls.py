@@ -50,6 +50,9 @@ def command(
 ) -> None:
     """Lists the checkpoints of each DIR (default: the current one), oldest first.
 
+    What is wrong is shown as far as the indexes and the lengths of files tell, and the command that mends it
+    is named on stderr.
+
     \b
     Exit codes: 0 fine; 2 usage; 3 no checkpoints there, or it cannot be read.
 
@@ -76,12 +79,17 @@ def command(
     if as_json:
         click.echo(json.dumps(render.directories_json(seen), indent=2))
     else:
-        plain = click.get_current_context().get_parameter_source("form") is click.core.ParameterSource.DEFAULT
         for at, directory in enumerate(seen):
-            if plain:
+            if options.is_default("form"):
                 click.echo(("\n" if at else "") + render.summary(directory))
-            if directory.checkpoints:
-                click.echo(render.checkpoints(directory, form, sort, detailed=detailed))
+            _show(directory, form, sort, detailed=detailed)
     if not any(directory.checkpoints for directory in seen):
         outcome.add(Exit.UNREADABLE)
     outcome.exit()
+
+
+def _show(directory: Directory, form: str, sort: str, *, detailed: bool) -> None:
+    if directory.checkpoints:
+        click.echo(render.checkpoints(directory, form, sort, detailed=detailed))
+    for remedy in render.remedies(directory):
+        complain(remedy)

@@ -1,0 +1,100 @@
+"""`ckptctl clean`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from ckptctl import posix, render_mend
+from ckptctl.clean import clean
+from ckptctl.cli import options
+from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.progress import interruptible
+
+if TYPE_CHECKING:
+    from ckptctl.clean import CleanPlan, CleanReport
+
+
+@click.command(name="clean")
+@options.directories
+@click.option(
+    "--older-than",
+    type=options.Duration(),
+    default="1h",
+    show_default=True,
+    help="For how long nothing may have been written there; a minute at least, 90 is 90s.",
+)
+@options.dry_run
+@options.latest_filename
+@options.table_format
+@options.as_json
+def command(
+    *,
+    directories: tuple[str, ...],
+    older_than: float,
+    dry_run: bool,
+    latest_filename: str,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Deletes what interrupted saves left in each DIR (default: the current one), and no checkpoint.
+
+    Leftovers are shards without an index, a .meta without a checkpoint, directories of parts (NAME_temp,
+    workertemp_N), and files before their rename (.tempstate, checkpoint.tmp). Only what as a whole has a name
+    that TensorFlow gives goes: the plan is shown first, with the reason why anything stays.
+
+    A save under way leaves the same names. So nothing goes as long as any file of a save was written within
+    --older-than: best run this when no trainer is about to begin.
+
+    \b
+    Exit codes: 0 fine; 1 something could not be deleted; 2 usage;
+    3 not there or unreadable; 4 refused, to protect data;
+    130 stopped by Ctrl-C, 143 by SIGTERM.
+
+    \b
+    Example:  ckptctl clean runs/a --older-than 1d -n
+    """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    paths = directories or (".",)
+    outcome = Outcome()
+    reports: list[CleanReport] = []
+
+    def announce(plan: CleanPlan) -> None:
+        if not as_json:
+            click.echo(("\n" if reports else "") + render_mend.clean_plan(plan, form))
+
+    with interruptible(), posix.signals_held() as signals:
+        for at, path in enumerate(paths):
+            if signals:
+                complain(f"stopped before it came to {', '.join(paths[at:])}")
+                break
+            with outcome.directory():
+                report = clean(
+                    path,
+                    older_than=older_than,
+                    latest_filename=latest_filename,
+                    dry_run=dry_run,
+                    announce=announce,
+                    stop=lambda: bool(signals),
+                )
+                reports.append(report)
+                if not as_json:
+                    _show(report)
+                if report.failed:
+                    outcome.add(Exit.FOUND)
+        if as_json:
+            found = [render_mend.clean_json(report) for report in reports]
+            click.echo(json.dumps({"directories": found}, indent=2))
+    outcome.exit()
+
+
+def _show(report: CleanReport) -> None:
+    for note in report.notes:
+        complain(note)
+    for path in report.spared:
+        complain(f"{path} stays: it was written in the meantime")
+    for failure in report.failed:
+        complain(f"{failure.name} could not be deleted: {failure.error}")
+    if report.plan.found:
+        click.echo(render_mend.clean_outcome(report))
