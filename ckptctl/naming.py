@@ -12,6 +12,10 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STATE_FILE = "checkpoint"
 """What a state file is called unless the trainer says otherwise (`latest_filename`)."""
@@ -116,6 +120,8 @@ def prefix_of(path: str) -> str:
         The path with the file's suffix taken off.
     """
     head, slash, tail = path.rpartition("/")
+    if match := _V1_PATTERN.fullmatch(tail):
+        return head + slash + match["prefix"]
     parsed = parse(tail)
     return path if parsed is None or not parsed.prefix else head + slash + parsed.prefix
 
@@ -128,6 +134,19 @@ def shard_name(prefix: str, shard: int, shards: int) -> str:
 def v1_pattern(prefix: str, shards: int) -> str:
     """What a state file calls a sharded V1 checkpoint."""
     return f"{prefix}-?????-of-{shards:05d}"
+
+
+def restorable_name(prefix: str, data: Sequence[str]) -> str:
+    """What TensorFlow takes to restore a checkpoint: its prefix, or what a sharded V1 one is listed as.
+
+    Args:
+        prefix: The checkpoint's.
+        data: The names of its data files.
+    """
+    first = parse(data[0]) if data else None
+    if first is None or first.role is not Role.V1_SHARD:
+        return prefix
+    return f"{prefix}-?????-of-{first.shards:05d}"
 
 
 def listed_prefix(path: str) -> str:

@@ -44,8 +44,8 @@ class OpenCheckpoint:
 
     @property
     def path(self) -> str:
-        """The prefix as TensorFlow takes it."""
-        return os.path.join(self.directory.path, self.name)
+        """What TensorFlow takes to restore it."""
+        return os.path.join(self.directory.path, naming.restorable_name(self.name, self.data))
 
     def index(self) -> contextlib.AbstractContextManager[FileSource]:
         """Opens the index. See `open_file`."""

@@ -228,7 +228,6 @@ def _v1(
         files = [file_of(directory, found.bare[name])]
     if not files or any(file.kind is not FileKind.REGULAR for file in files):
         return None
-    vouched = vouched or group.meta is not None
     try:
         seen = looker.look_v1(name, tuple([file.name for file in files]), vouched=vouched)
         if seen is None:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import bundle_writer as writer
 import pytest
-from conftest import unprivileged
+from conftest import ckptctl, unprivileged
 from trainers import run_trainer
+
+from ckptctl.model import Status
+from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -354,3 +357,29 @@ def test_progress_and_interruption(tmp_path: Path) -> None:
     os.close(terminal)
     assert shown.endswith(b"\r\x1b[K")
     assert b"Traceback" not in shown
+
+
+WORKERS = """
+import sys
+import tensorflow as tf
+
+v1, directory = tf.compat.v1, sys.argv[1]
+with tf.Graph().as_default(), v1.Session() as session:
+    with v1.variable_scope("x", partitioner=v1.fixed_size_partitioner(2, axis=0)):
+        weights = v1.get_variable("a", [10, 4], use_resource=False)
+    session.run(v1.global_variables_initializer())
+    worker = v1.train.Saver([list(weights)[0]])
+    worker.save(session, f"{directory}/worker", global_step=1)
+    worker.restore(session, f"{directory}/worker-1")
+"""
+"""A worker that saves the part of a variable that it holds."""
+
+
+def test_part_of_a_variable_is_whole(tmp_path: Path) -> None:
+    """A checkpoint of some slices of a variable, which TensorFlow restores, is neither broken nor corrupt."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [one.status for one in scan(tmp_path).checkpoints] == [Status.COMPLETE]
+    assert ckptctl("verify", str(tmp_path)).returncode == 0

@@ -100,3 +100,18 @@ def test_directories_of_parts_are_known(name: str) -> None:
     """The directories in which savers make parts are no run directories."""
     assert naming.is_leftover_directory(name)
     assert not naming.is_leftover_directory("run1")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "data", "name"),
+    [
+        ("ckpt-1", ["ckpt-1.data-00000-of-00001"], "ckpt-1"),
+        ("model-1", ["model-1"], "model-1"),
+        ("model-1", ["model-1-00000-of-00002", "model-1-00001-of-00002"], "model-1-?????-of-00002"),
+        ("ckpt-1", [], "ckpt-1"),
+    ],
+)
+def test_restorable_name(prefix: str, data: list[str], name: str) -> None:
+    """What is given to a restore is taken for the checkpoint again."""
+    assert naming.restorable_name(prefix, data) == name
+    assert naming.prefix_of(f"/run/{name}") == f"/run/{prefix}"

@@ -313,6 +313,8 @@ def test_v1_is_known_by_what_it_holds(tmp_path: Path) -> None:
         "model.ckpt-3-00001-of-00002",
     ):
         (tmp_path / name).write_bytes(fabricate.v1())
+    (tmp_path / "words-0").write_bytes(bundle_writer.table([(b"key", b"value")]))
+    (tmp_path / "words-0.meta").write_text('{"my": "sidecar"}')
     for name in ("notes", "notes-7", "train-00000-of-00002", "train-00001-of-00002"):
         (tmp_path / name).write_bytes(b"something else altogether")
     (tmp_path / "leveldb-000005").write_bytes(bundle_writer.table([(b"key", b"value")]))

@@ -24,7 +24,7 @@ from ckptctl.bundle.coding import (
     write_signed,
     write_string,
 )
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,18 +110,35 @@ def check_cover(shape: Sequence[int], slices: Iterable[TensorSlice]) -> None:
     """Makes sure that slices make up a tensor, each element once.
 
     Raises:
-        BundleError: They overlap, leave a gap, reach beyond it, or there are too many to tell.
+        BundleError: They overlap, leave a gap, or reach beyond it.
+        UnsupportedError: There are too many to tell.
     """
-    boxes = [box for box in (part.ranges(shape) for part in slices) if all(a < b for a, b in box)]
+    covered = check_disjoint(shape, slices)
     elements = math.prod(shape)
-    covered = sum(math.prod(end - begin for begin, end in box) for box in boxes)
     if covered != elements:
         raise BundleError(f"the slices have {covered} elements, the tensor has {elements}")
+
+
+def check_disjoint(shape: Sequence[int], slices: Iterable[TensorSlice]) -> int:
+    """Makes sure that slices lie in a tensor, and that none has an element of another.
+
+    They need not make it up: where each worker saves the part of a variable that it holds, a checkpoint has
+    that part, and TensorFlow restores it.
+
+    Returns:
+        How many elements they have.
+
+    Raises:
+        BundleError: They overlap, or reach beyond it.
+        UnsupportedError: There are too many to tell.
+    """
+    boxes = [box for box in (part.ranges(shape) for part in slices) if all(a < b for a, b in box)]
     if len(boxes) > 1:
-        _check_disjoint(boxes)
+        _compare_boxes(boxes)
+    return sum(math.prod(end - begin for begin, end in box) for box in boxes)
 
 
-def _check_disjoint(boxes: list[tuple[tuple[int, int], ...]]) -> None:
+def _compare_boxes(boxes: list[tuple[tuple[int, int], ...]]) -> None:
     # Swept along the dimension with the most cuts, so that few boxes are open at a time.
     rank = len(boxes[0])
     axis = max(range(rank), key=lambda dimension: len({box[dimension][0] for box in boxes}))
@@ -133,7 +150,7 @@ def _check_disjoint(boxes: list[tuple[tuple[int, int], ...]]) -> None:
         active = [other for other in active if other[axis][1] > begin]
         comparisons += len(active)
         if comparisons > _MAX_COMPARISONS:
-            raise BundleError(f"{len(boxes)} slices are too many to compare")
+            raise UnsupportedError(f"{len(boxes)} slices are too many to compare")
         for other in active:
             if all(a < d and c < b for (a, b), (c, d) in zip(box, other, strict=True)):
                 raise BundleError(f"slices overlap: {list(box)} and {list(other)}")

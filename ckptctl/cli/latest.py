@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import posix, render
+from ckptctl import naming, posix, render
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, complain
 from ckptctl.cli.progress import Progress, interruptible
@@ -52,7 +52,8 @@ def command(*, path: str, verified: bool, workers: int, latest_filename: str, as
         for one in _candidates(directory):
             why = _verify(path, one, workers) if verified and one.complete else _incomplete(one)
             if why is None:
-                found = os.path.join(path, one.name)
+                data = [file.name for file in one.shards]
+                found = os.path.join(path, naming.restorable_name(one.name, data))
                 break
             pass_over(one.name, why)
     if as_json:
