@@ -18,7 +18,7 @@ from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ckptctl.policy import Policy
 
@@ -97,12 +97,15 @@ def plan(
     for order, choice in choices.items():
         for name, reasons in choice.items():
             kept[name] += [f"{reason} by {order.value}" if disagree else reason for reason in reasons]
-    newest = {newest_first[0].name for newest_first in orders.values() if newest_first}
+    newest = {by[0].name: "the newest complete one" for by in orders.values() if by}
+    if protections.order is None:
+        for name in _last_written(countable, moment):
+            newest.setdefault(name, "the last complete one to be written")
     for checkpoint in checkpoints:
         kept[checkpoint.name] += _protections(checkpoint, newest, protections, moment)
     _keep_saved_again(checkpoints, kept, moment)
     _keep_broken(checkpoints, newest, kept)
-    counting = newest.union(*choices.values())
+    counting = set(newest).union(*choices.values())
     decisions = tuple(
         Decision(one, True, _for(one, kept[one.name]), counts=one.name in counting)
         if kept[one.name]
@@ -175,6 +178,18 @@ def _by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
     return by_step
 
 
+def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
+    """Names the checkpoint whose files are the youngest, whatever the state says of its place.
+
+    A trainer may have died between its last save, under a name that it had used before, and the state file.
+    Times from the future tell nothing.
+    """
+    times = [(max(file.mtime for file in one.files), one.name) for one in countable]
+    past = [(written, place) for place, (written, _) in enumerate(times) if written < now + RESAVE_SECONDS]
+    if past:
+        yield times[max(past)[1]][1]
+
+
 def _step(checkpoint: Checkpoint) -> int:
     return -1 if checkpoint.step is None else checkpoint.step
 
@@ -188,12 +203,12 @@ def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def _protections(
-    checkpoint: Checkpoint, newest: Collection[str], protections: Protections, now: float
+    checkpoint: Checkpoint, newest: Mapping[str, str], protections: Protections, now: float
 ) -> Iterable[str]:
     if checkpoint.latest:
         yield "the latest in the state file"
     if checkpoint.name in newest:
-        yield "the newest complete one"
+        yield newest[checkpoint.name]
     if checkpoint.status is Status.SAVING:
         yield f"being saved: {checkpoint.problem}"
     if protections.min_age and now - max(file.mtime for file in checkpoint.files) < protections.min_age:

@@ -3,6 +3,9 @@
 What a scan calls complete is proved before it is counted, and nothing else is: the plan is made, what it
 keeps as one of the newest is proved, and where that fails the plan is made again without it. So as many
 checkpoints are read as are to stay, and each only once for as long as its files stay the same.
+
+Even where index and lengths of the shards are enough, data that are younger than their index are read:
+a save writes its index last, so that here one may have been cut off between the two.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckptctl.model import File
+    from ckptctl.opened import OpenCheckpoint
     from ckptctl.posix import OpenDirectory
     from ckptctl.restore import Restorer
-    from ckptctl.verify import Verdict
+    from ckptctl.verify import Progress, Verdict
+
+_LATE_SECONDS = 1.0
+"""By how much data may be younger than their index; some file systems count in whole seconds."""
 
 
 @dataclass(slots=True)
@@ -29,7 +36,7 @@ class Proofs:
     """Verdicts, remembered for as long as the files that they are about stay the same.
 
     Attributes:
-        level: How much of a checkpoint is looked at.
+        level: How much of a checkpoint is looked at; `Level.INDEX` for no more than every scan does.
         workers: How many threads read.
         restorer: For `Level.RESTORE`: what has TensorFlow restore it. Closing it is up to the caller.
     """
@@ -70,21 +77,34 @@ class Proofs:
         files = {checkpoint.files for checkpoint in scanned.checkpoints}
         verdicts = {one: verdict for one, verdict in known.items() if one in files}
         self._verdicts[found.st_dev, found.st_ino] = verdicts
-        reading = Level.DATA if self.level is Level.RESTORE else self.level
         while True:
             scanned = replace(
                 scanned,
                 checkpoints=tuple(_judged(one, verdicts.get(one.files)) for one in scanned.checkpoints),
             )
             made = decide(scanned)
-            unproved = [d.checkpoint for d in made.keep if d.counts and d.checkpoint.files not in verdicts]
+            counting = [one.checkpoint for one in made.keep if one.counts]
+            unproved = [one for one in counting if self.asks(one) and one.files not in verdicts]
+            if not unproved and self.level is Level.INDEX:
+                return made
             if not unproved:
                 return replace(made, policy=f"{made.policy}, of those that pass verify ({self.level.value})")
-            newest = unproved[-1]
-            opened = open_scanned(directory, newest, follow=False)
-            verdicts[newest.files] = verify(
-                opened, reading, workers=self.workers, restorer=self.restorer, progress=progress
-            )
+            opened = open_scanned(directory, unproved[-1], follow=False)
+            verdicts[unproved[-1].files] = self.prove(opened, progress)
+
+    def prove(self, checkpoint: OpenCheckpoint, progress: Progress | None = None) -> Verdict:
+        """Verifies one checkpoint, and remembers nothing of it; see `ckptctl.verify.verify`."""
+        reading = self.level if self.level is Level.FINITE else Level.DATA
+        return verify(checkpoint, reading, workers=self.workers, restorer=self.restorer, progress=progress)
+
+    def asks(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint has to be read before it counts."""
+        if self.level is not Level.INDEX:
+            return True
+        index = checkpoint.index
+        return index is not None and any(
+            shard.mtime > index.mtime + _LATE_SECONDS for shard in checkpoint.shards
+        )
 
 
 def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:

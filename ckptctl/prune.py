@@ -29,7 +29,9 @@ from ckptctl.errors import CkptctlError
 from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
 from ckptctl.naming import STATE_FILE
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections, plan
+from ckptctl.proof import Proofs
 from ckptctl.scan import scan_open
+from ckptctl.verify import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from ckptctl.model import Directory
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
-    from ckptctl.proof import Proofs
 
 _ATTEMPTS = 8
 """How often the state file is tried because the trainer spoke meanwhile, before it stays as it wants it."""
@@ -104,7 +105,7 @@ def prune_open(
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Does what `prune` does in a directory that is held open; see there."""
-    work = _Work(directory, policy, protections, latest_filename, proofs, stop)
+    work = _Work(directory, policy, protections, latest_filename, proofs or Proofs(Level.INDEX), stop)
     if dry_run:
         state, snapshot = statefile.read(directory, latest_filename)
         if snapshot is not None:
@@ -126,7 +127,7 @@ class _Work:
     policy: Policy
     protections: Protections
     latest_filename: str
-    proofs: Proofs | None
+    proofs: Proofs
     stop: Callable[[], bool]
     notes: list[str] = field(default_factory=list)
     state: State = ABSENT
@@ -141,9 +142,7 @@ class _Work:
         statefile.refuse_misspelt(self.directory, self.latest_filename, state)
         scanned = scan_open(self.directory, state)
         self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
-        if self.proofs is not None:
-            return self.proofs.plan(self.directory, scanned, self._decide, self.stop)
-        return self._decide(scanned)
+        return self.proofs.plan(self.directory, scanned, self._decide, self.stop)
 
     def _decide(self, scanned: Directory) -> Plan:
         return plan(scanned, self.policy, self.protections)

@@ -122,6 +122,19 @@ CASES = {
     "what is saved again under an old name stays": Case(
         [made(1), made(2, age=1), *(made(n) for n in range(3, 7))], ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"]
     ),
+    "the last to be written stays, whatever its place": Case(
+        [made(1), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
+        ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"],
+    ),
+    "a time from the future does not make it the last": Case(
+        [made(1, age=-1e6), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
+        ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"],
+    ),
+    "with --order the user has decided": Case(
+        [made(1), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
+        ["ckpt-4", "ckpt-5", "ckpt-6"],
+        Protections(order=Order.TIME),
+    ),
     "a run that saves fast is no run that saves again": Case(
         [made(n, age=10 - n) for n in range(1, 7)], ["ckpt-4", "ckpt-5", "ckpt-6"]
     ),

@@ -161,6 +161,18 @@ def test_what_goes_meanwhile_is_missing(tmp_path: Path) -> None:
     assert [d.checkpoint.name for d in made.keep] == ["ckpt-3", "ckpt-4", "ckpt-5"]
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_save_cut_off_between_data_and_index(tmp_path: Path, damaged: bool) -> None:  # noqa: FBT001
+    """Data that are younger than their index are read without being asked: they may be another save's."""
+    run(tmp_path, listed=0)
+    data = tmp_path / "ckpt-6.data-00000-of-00001"
+    if damaged:
+        data.write_bytes(b"x" * data.stat().st_size)
+    os.utime(data, (fabricate.EPOCH + 1e6, fabricate.EPOCH + 1e6))
+    kept = ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"] if damaged else ["ckpt-4", "ckpt-5", "ckpt-6"]
+    assert names(tmp_path, None) == kept
+
+
 def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
     """Told to stop, a prune leaves off in the middle of its reading, and deletes nothing."""
     run(tmp_path)

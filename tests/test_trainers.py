@@ -311,6 +311,7 @@ class Story:
         listing: What `ls --json` said of it then.
         report: What `prune --keep 3 --json` said.
         pruned: Its files after that.
+        latest: What `latest` printed then.
         found: What TensorFlow found then, and restored.
         final: Its files after the second run.
     """
@@ -320,6 +321,7 @@ class Story:
     listing: dict[str, Any]
     report: dict[str, Any]
     pruned: Files
+    latest: str
     found: Found
     final: Files
 
@@ -363,8 +365,9 @@ def tell(case: Case, directory: Path) -> Story:
     listing = ask("ls", "-l", place, *case.options())
     report = ask("prune", place, "--keep", "3", *case.options())
     pruned = files(place)
+    latest = ckptctl("latest", str(place), *case.options()).stdout.strip()
     found = restore_and_train(case.trainer, directory, saves=2, max_to_keep=case.second_max_to_keep)
-    return Story(place, trained, listing, report, pruned, found, files(place))
+    return Story(place, trained, listing, report, pruned, latest, found, files(place))
 
 
 @pytest.fixture(scope="module")
@@ -513,6 +516,12 @@ def test_tensorflow_agrees(case: Case, story: Story) -> None:
         restored=newest,
         step=case.step,
     )
+
+
+@each_trainer
+def test_latest_is_what_tensorflow_restores(case: Case, story: Story) -> None:
+    """`latest` prints what TensorFlow calls the latest, or has restored where no state file tells."""
+    assert story.latest == (story.found.latest or story.found.restored), case
 
 
 @each_trainer

@@ -123,8 +123,8 @@ workers = click.option(
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and touch nothing.")
 
 
-def _level(ctx: click.Context, param: click.Parameter, value: str) -> Level | None:  # noqa: ARG001 - Click's
-    return None if value == _QUICK else Level(value)
+def _level(ctx: click.Context, param: click.Parameter, value: str) -> Level:  # noqa: ARG001 - Click's
+    return Level.INDEX if value == _QUICK else Level(value)
 
 
 _QUICK = "quick"
@@ -141,19 +141,17 @@ verify = click.option(
     help="What a checkpoint has to pass to count: its index and the lengths of its shards (quick), every "
     "checksum (data; --verify alone), no NaN or Inf besides (finite), a restore by TensorFlow (restore).",
 )
-"""Gives None for what every scan looks at, else a `Level`; see `proofs`."""
+"""Gives a `Level`; see `proofs`."""
 
 
 @contextlib.contextmanager
-def proofs(level: Level | None, workers: int) -> Iterator[Proofs | None]:
+def proofs(level: Level, workers: int) -> Iterator[Proofs]:
     """What the options `verify` and `workers` ask for."""
-    if level is None:
-        yield None
-    elif level is Level.RESTORE:
-        with Restorer() as restorer:
-            yield Proofs(level, workers, restorer)
-    else:
+    if level is not Level.RESTORE:
         yield Proofs(level, workers)
+        return
+    with Restorer() as restorer:
+        yield Proofs(level, workers, restorer)
 
 
 def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def command(
     *,
     directories: tuple[str, ...],
-    level: Level | None,
+    level: Level,
     workers: int,
     dry_run: bool,
     recursive: bool,
