@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_INDEX_BYTES = 1 << 28
 """The largest index that is read as a whole; a million tensors take less than a quarter of it."""
 
-MAX_ENTRIES = 1 << 22
+MAX_ENTRIES = 1 << 20
 
 # Keys share prefixes, so they come to more than the file has; a writer's to at most 16 times as much.
 _KEY_ALLOWANCE = 1 << 26

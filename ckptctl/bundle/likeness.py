@@ -12,7 +12,6 @@ that is not a partitioned tensor's.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,13 +94,15 @@ class Likeness:
 class Kinds:
     """Remembers the kinds of indexes that have been read.
 
+    What an index has in common with others is worked out once a second one of its length comes: where some
+    value grows from save to save, as a dataset's iterator may, none ever does.
+
     Attributes:
         keys: The entries that `Likeness.get` will be asked for.
     """
 
     keys: Iterable[bytes]
-    _known: dict[int, Kind] = field(default_factory=dict)
-    _order: deque[int] = field(default_factory=deque)
+    _known: dict[int, Kind | tuple[bytes, Index] | None] = field(default_factory=dict)
 
     def read(self, source: Source) -> Index | Likeness:
         """Reads an index, every checksum of it; as a `Likeness` if one of its kind has been read before.
@@ -116,22 +117,17 @@ class Kinds:
         if source.size > MAX_BYTES:
             return read_index(source)
         data = source.pread(source.size, 0)
-        kind = self._known.get(len(data))
-        if kind is not None and kind.has(data):
-            return Likeness(kind, data)
+        known = self._known.get(len(data))
+        if isinstance(known, tuple):
+            known = self._known[len(data)] = _kind(*known, self.keys)
+        if known is not None and known.has(data):
+            return Likeness(known, data)
         index = read_index(BytesSource(data, source.name))
-        self._remember(data, index)
+        self._known.pop(len(data), None)
+        self._known[len(data)] = data, index
+        if len(self._known) > _KINDS:
+            del self._known[next(iter(self._known))]
         return index
-
-    def _remember(self, data: bytes, index: Index) -> None:
-        kind = _kind(data, index, self.keys)
-        if kind is None:
-            return
-        if len(data) not in self._known:
-            self._order.append(len(data))
-            if len(self._order) > _KINDS:
-                del self._known[self._order.popleft()]
-        self._known[len(data)] = kind
 
 
 def _kind(data: bytes, index: Index, keys: Iterable[bytes]) -> Kind | None:

@@ -141,6 +141,8 @@ def check_disjoint(shape: Sequence[int], slices: Iterable[TensorSlice]) -> int:
 def _compare_boxes(boxes: list[tuple[tuple[int, int], ...]]) -> None:
     # Swept along the dimension with the most cuts, so that few boxes are open at a time.
     rank = len(boxes[0])
+    if not rank:
+        raise BundleError(f"{len(boxes)} slices of one number")
     axis = max(range(rank), key=lambda dimension: len({box[dimension][0] for box in boxes}))
     boxes.sort(key=lambda box: box[axis])
     active: list[tuple[tuple[int, int], ...]] = []

@@ -46,6 +46,9 @@ STEP_KEYS = tuple(
 )
 """Where a step is looked for, in this order."""
 
+_MOST = float(1 << 63)
+"""What is no longer a step: no integer that TensorFlow counts with goes so far."""
+
 _SAVE_COUNTER = STEP_KEYS[-1]
 
 _FLOATS = {"float16": "e", "float32": "f", "float64": "d"}
@@ -121,4 +124,4 @@ def _read_number(index: Entries, entry: TensorEntry, open_shard: OpenShard) -> i
         signed = not dtype.numpy.startswith("u")
         return int.from_bytes(data, "big" if index.header.big_endian else "little", signed=signed)
     (number,) = struct.unpack(f"{'>' if index.header.big_endian else '<'}{_FLOATS[dtype.name]}", data)
-    return int(number) if float(number).is_integer() else None
+    return int(number) if float(number).is_integer() and abs(number) < _MOST else None

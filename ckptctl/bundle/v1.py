@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ckptctl.bundle.source import Source
     from ckptctl.bundle.table import BlockHandle
 
-MAX_META_BYTES = 1 << 27
+MAX_META_BYTES = 1 << 24
 """The largest `meta` that is read."""
 
 MAX_NUMBER_BYTES = 1 << 12
@@ -78,7 +78,7 @@ def is_v1(source: Source) -> bool:
     if source.size < len(_MAGIC) or source.pread(len(_MAGIC), source.size - len(_MAGIC)) != _MAGIC:
         return False
     try:
-        _read_meta(Table(source))
+        _read_record(Table(source))
     except BundleError:
         return False
     return True
@@ -172,6 +172,11 @@ def read_v1_step(sources: Iterable[Source]) -> Step | None:
 
 
 def _read_meta(table: Table) -> list[V1Tensor]:
+    return [_tensor(table.source.name, proto) for proto in _read_record(table).meta.tensor]
+
+
+def _read_record(table: Table) -> Any:
+    """The record under the empty key, as a message; what it says of tensors is not looked at."""
     name = table.source.name
     value = _value(table, b"", MAX_META_BYTES)
     if value is None:
@@ -184,7 +189,7 @@ def _read_meta(table: Table) -> list[V1Tensor]:
         raise BundleError(
             f"{name}: written for readers of at least version {versions.min_consumer}, expected {VERSION}"
         )
-    return [_tensor(name, proto) for proto in saved.meta.tensor]
+    return saved
 
 
 def _tensor(name: str, proto: Any) -> V1Tensor:
