@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ckptctl import naming, units
 from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
-from ckptctl.model import Format, State, StateEntry, StateStatus, Status
+from ckptctl.model import State, StateEntry, StateStatus, Status
 from ckptctl.plan import RESAVE_SECONDS, Order, readings
 
 if TYPE_CHECKING:
@@ -167,6 +167,11 @@ def _choose(
     directory: Directory, named: Checkpoint | None, doubt: Doubt, order: Order | None, now: float
 ) -> tuple[Checkpoint, dict[str, str]]:
     """The newest that passes, by every reading of "newest", and what was passed over on the way."""
+    if named is not None and named.doubt is not None:
+        raise UnreadableError(
+            f"{directory.path}: nobody can tell whether {named.name}, the latest in the state file, "
+            f"restores: {named.doubt}"
+        )
     if named is not None and named.status is Status.SAVING:
         written = max(file.mtime for file in named.files)
         if abs(now - written) < RESAVE_SECONDS:
@@ -232,11 +237,7 @@ def _undecided(directory: Directory, names: Sequence[str]) -> RefusedError:
 
 def _path(one: Checkpoint) -> str:
     """What a state file calls a checkpoint."""
-    if one.format is Format.V1:
-        parsed = naming.parse(one.shards[0].name)
-        if parsed is not None and parsed.role is naming.Role.V1_SHARD:
-            return naming.v1_pattern(one.name, parsed.shards)
-    return one.name
+    return naming.restorable_name(one.name, [file.name for file in one.shards])
 
 
 def _relative(entry: StateEntry, elsewhere: Collection[str]) -> StateEntry:

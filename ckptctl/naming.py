@@ -131,11 +131,6 @@ def shard_name(prefix: str, shard: int, shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{shards:05d}"
 
 
-def v1_pattern(prefix: str, shards: int) -> str:
-    """What a state file calls a sharded V1 checkpoint."""
-    return f"{prefix}-?????-of-{shards:05d}"
-
-
 def restorable_name(prefix: str, data: Sequence[str]) -> str:
     """What TensorFlow takes to restore a checkpoint: its prefix, or what a sharded V1 one is listed as.
 

@@ -11,12 +11,12 @@ from ckptctl import atomic, pinfile, posix, recovery
 from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
 from ckptctl.model import ABSENT
 from ckptctl.naming import PINS_FILE, STATE_FILE
+from ckptctl.opened import find
 from ckptctl.scan import scan_open
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from ckptctl.model import Directory
     from ckptctl.posix import OpenDirectory
 
 
@@ -79,8 +79,8 @@ def _change(path: str, names: Sequence[str], *, pinned: bool) -> PinReport:
         found = scan_open(directory, ABSENT)
         if found.saved_model:
             raise SavedModelError(f"{path} belongs to a SavedModel: its variables are no checkpoint to pin")
-        there = {one.name for one in found.checkpoints}
-        _expect(found, names, there if pinned else there | before)
+        known = {one.name for one in found.checkpoints} | (set() if pinned else before)
+        _expect(directory, names, known)
         changed = tuple(name for name in dict.fromkeys(names) if (name in before) is not pinned)
         if changed:
             with posix.signals_held():
@@ -117,13 +117,18 @@ def _write(directory: OpenDirectory, text: bytes | None, like: os.stat_result | 
     posix.sync(directory.fd)
 
 
-def _expect(found: Directory, names: Sequence[str], known: Collection[str]) -> None:
-    """Raises UnreadableError for a name that is not known, and tells which ones are nearly the same."""
+def _expect(directory: OpenDirectory, names: Sequence[str], known: Collection[str]) -> None:
+    """Raises UnreadableError for what is not known and no checkpoint, and tells which names are nearly it."""
     for name in names:
         if name in known:
             continue
-        near = difflib.get_close_matches(name, sorted(known), n=3)
-        hint = f"`ckptctl ls {found.path}` shows what there is"
-        if near:
-            hint = f"did you mean {' or '.join(near)}?"
-        raise UnreadableError(f"{os.path.join(found.path, name)}: no such checkpoint; {hint}")
+        try:
+            find(directory, name, follow=True)  # of a V1 checkpoint without a number no scan tells by itself
+        except UnreadableError as error:
+            near = difflib.get_close_matches(name, sorted(known), n=3)
+            if not near:
+                raise
+            where = os.path.join(directory.path, name)
+            raise UnreadableError(
+                f"{where}: no such checkpoint; did you mean {' or '.join(near)}?"
+            ) from error

@@ -20,14 +20,14 @@ from ckptctl.errors import RefusedError, UnreadableError
 from ckptctl.mending import Mended, mend
 from ckptctl.model import StateStatus
 from ckptctl.scan import scan_open
-from ckptctl.verify import open_scanned, verify
+from ckptctl.verify import VerdictStatus, open_scanned
 
 if TYPE_CHECKING:
     from ckptctl.exchange import Snapshot
     from ckptctl.model import Checkpoint, Directory, File, State
     from ckptctl.plan import Order
     from ckptctl.posix import OpenDirectory
-    from ckptctl.verify import Level
+    from ckptctl.proof import Proofs
 
 _ATTEMPTS = 8
 """How often it is tried anew because the trainer spoke meanwhile."""
@@ -62,8 +62,7 @@ def repair(
     path: str | os.PathLike[str],
     *,
     latest_filename: str = naming.STATE_FILE,
-    level: Level | None = None,
-    workers: int = 1,
+    proofs: Proofs | None = None,
     order: Order | None = None,
     dry_run: bool = False,
 ) -> RepairReport:
@@ -72,8 +71,8 @@ def repair(
     Args:
         path: The directory.
         latest_filename: The state file's name.
-        level: What the latest has to pass; without it, having a whole index and shards as long as that says.
-        workers: How many threads read.
+        proofs: What the latest has to pass; without it, having a whole index and shards as long as that says
+            is enough.
         order: What makes a checkpoint newer, where time and step disagree.
         dry_run: Look only, touch nothing.
 
@@ -88,7 +87,7 @@ def repair(
         OSError: Something cannot be written; the state file is as it was.
     """
     with posix.open_directory(os.fspath(path)) as directory:
-        work = _Work(directory, latest_filename, level, workers, order, dry_run)
+        work = _Work(directory, latest_filename, proofs, order, dry_run)
         if dry_run:
             return work.run()
         with recovery.locked(directory, latest_filename) as unlocked:
@@ -102,8 +101,7 @@ class _Work:
 
     directory: OpenDirectory
     latest_filename: str
-    level: Level | None
-    workers: int
+    proofs: Proofs | None
     order: Order | None
     dry_run: bool
     verdicts: dict[tuple[File, ...], str | None] = field(default_factory=dict)
@@ -193,12 +191,12 @@ class _Work:
         raise AssertionError("the numbers do not end")
 
     def _doubt(self, one: Checkpoint) -> str | None:
-        if self.level is None:
+        if self.proofs is None or not self.proofs.asks(one):
             return None
         if one.files not in self.verdicts:
-            opened = open_scanned(self.directory, one, follow=True)
-            verdict = verify(opened, self.level, workers=self.workers)
-            self.verdicts[one.files] = None if verdict.ok else verdict.findings[0].message
+            verdict = self.proofs.prove(open_scanned(self.directory, one, follow=True))
+            passes = verdict.status in {VerdictStatus.OK, VerdictStatus.READABLE}
+            self.verdicts[one.files] = None if passes else verdict.findings[0].message
         return self.verdicts[one.files]
 
     def _elsewhere(self, scanned: Directory) -> set[str]:

@@ -163,6 +163,22 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / PINS_FILE).exists()
 
 
+def test_v1_without_a_number_is_pinned_too(tmp_path: Path) -> None:
+    """A V1 checkpoint that only the state file tells from another file is known by what is in it."""
+    fabricate.run(tmp_path, 2, listed=0)
+    (tmp_path / "model").write_bytes(fabricate.v1())
+    os.utime(tmp_path / "model", (fabricate.EPOCH - 9, fabricate.EPOCH - 9))
+    (tmp_path / "checkpoint").write_text(
+        fabricate.state_text(["model", "ckpt-1", "ckpt-2"], timestamps=False)
+    )
+    pin(str(tmp_path), ["model"])
+    prune(tmp_path, ONE)
+    assert (tmp_path / "model").exists()
+    (tmp_path / "notes").write_text("no checkpoint")
+    with pytest.raises(UnreadableError, match="no such checkpoint"):
+        pin(str(tmp_path), ["notes"])
+
+
 def test_unpinning_what_is_gone(tmp_path: Path) -> None:
     """What the trainer itself deleted is named by the plan, and can be unpinned."""
     fabricate.run(tmp_path, 3)

@@ -21,12 +21,15 @@ from ckptctl.errors import CkptctlError, LockedError, RefusedError, SavedModelEr
 from ckptctl.model import StateStatus
 from ckptctl.pins import pin
 from ckptctl.plan import Order
+from ckptctl.proof import Proofs
 from ckptctl.repair import repair
 from ckptctl.scan import scan
 from ckptctl.verify import Level
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+DATA = Proofs(Level.DATA)
 
 USELESS = [
     b"",
@@ -186,12 +189,31 @@ def test_latest_that_does_not_pass_gives_way(tmp_path: Path) -> None:
     for name in ("ckpt-5", "ckpt-6"):
         damage(tmp_path, name, "flipped")
     assert not repair(tmp_path).mended.reasons
-    reasons = repair(tmp_path, level=Level.DATA).mended.reasons
+    reasons = repair(tmp_path, proofs=DATA).mended.reasons
     assert latest(tmp_path) == "ckpt-4"
     assert reasons[0].startswith("the latest, ckpt-6, does not pass (")
     assert reasons[1].startswith("passed over ckpt-5: ")
     assert listed(tmp_path) == ["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-4"]
     assert scan(tmp_path).state.last_preserved == EPOCH - 5
+
+
+def test_latest_that_cannot_be_read_is_no_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that the disk does not give just now proves nothing, and the state stays as it is."""
+    fabricate.run(tmp_path, 3)
+    inode = (tmp_path / "ckpt-3.index").stat().st_ino
+    before = fabricate.contents(tmp_path)
+    pread = os.pread
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(5, "Input/output error")
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(UnreadableError, match="nobody can tell whether ckpt-3"):
+        repair(tmp_path)
+    monkeypatch.undo()
+    assert fabricate.contents(tmp_path) == before
 
 
 def test_unlisted_newest_takes_the_place_of_the_latest(tmp_path: Path) -> None:
@@ -306,7 +328,7 @@ def test_where_none_passes_nothing_is_written(tmp_path: Path) -> None:
         damage(tmp_path, name, "flipped")
     before = fabricate.contents(tmp_path)
     with pytest.raises(UnreadableError, match=r"no checkpoint passes \(ckpt-1: "):
-        repair(tmp_path, level=Level.DATA)
+        repair(tmp_path, proofs=DATA)
     assert fabricate.contents(tmp_path) == before
 
 
@@ -493,7 +515,7 @@ def test_checkpoint_manager_goes_on_from_a_repointed_list(tmp_path: Path) -> Non
     run_trainer("manager", run, saves=5, max_to_keep=0)
     data = run / "ckpt-5.data-00000-of-00001"
     data.write_bytes(b"\xff" * 8 + data.read_bytes()[8:])
-    repair(run, level=Level.DATA)
+    repair(run, proofs=DATA)
     found = restore_and_train("manager", run, saves=1, max_to_keep=3)
     assert (found.latest, found.step) == (str(run / "ckpt-4"), 4)
     assert fabricate.names(run) == {"ckpt-3", "ckpt-4", "ckpt-5"}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(
     *,
     path: str,
-    level: Level | None,
+    level: Level,
     order: str | None,
     workers: int,
     dry_run: bool,
@@ -52,12 +52,11 @@ def command(
     \b
     Example:  ckptctl repair --verify -n runs/a
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    with interruptible():
+    with interruptible(), options.proofs(level, workers) as proofs:
         report = repair(
             path,
             latest_filename=latest_filename,
-            level=level,
-            workers=workers,
+            proofs=proofs,
             order=None if order is None else Order(order),
             dry_run=dry_run,
         )
