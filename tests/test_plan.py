@@ -228,9 +228,10 @@ def test_disagreement_beyond_the_newest_is_silent() -> None:
 def test_missing_latest_is_said() -> None:
     """A state that names a latest which is not there is pointed out."""
     found = plan(directory([made(1)], LATEST_GONE), THREE, now=NOW)
-    assert found.notes == (
-        "the state file names ckpt-9 as the latest, which is not there; `ckptctl repair run` points it at the "
-        "newest that is",
+    (note,) = found.notes
+    assert note == (
+        "the state file names ckpt-9 as the latest, which is not there; "
+        "`ckptctl repair run` points it at the newest that is"
     )
 
 
