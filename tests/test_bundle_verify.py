@@ -344,7 +344,7 @@ def test_strings_that_lie(dtype: int, data: bytes, elements: int) -> None:
 
 
 def test_slices_have_their_own_elements() -> None:
-    """Slices that overlap, reach beyond, or are not stored, are found; a part that nobody saved is no fault."""
+    """Slices that overlap, reach beyond, or are not stored, are found; a part not saved is no fault."""
     whole = [(((0, 2), None), bytes(16), 0), (((2, 2), None), bytes(16), 0)]
     bundle = writer.BundleWriter()
     bundle.add_partitioned(b"table", FLOAT, [4, 2], whole[:1])
