@@ -30,7 +30,7 @@ def create(directory: int, name: str, text: bytes, *, like: os.stat_result | Non
         FileExistsError: The name is not free. Nothing was changed.
         OSError: The file cannot be written. Nothing was changed.
     """
-    with _written(directory, text, like) as unfinished:
+    with _written(directory, name, text, like) as unfinished:
         posix.rename_new(directory, unfinished, name)
     posix.sync(directory)
 
@@ -41,17 +41,20 @@ def replace(directory: int, name: str, text: bytes, *, like: os.stat_result | No
     Raises:
         OSError: The file cannot be written. Nothing was changed.
     """
-    with _written(directory, text, like) as unfinished:
+    with _written(directory, name, text, like) as unfinished:
         os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
     posix.sync(directory)
 
 
 @contextlib.contextmanager
-def _written(directory: int, text: bytes, like: os.stat_result | None) -> Iterator[str]:
+def _written(directory: int, name: str, text: bytes, like: os.stat_result | None) -> Iterator[str]:
     """The private name of a file that is on the disk; removed if what follows fails."""
     unfinished = UNFINISHED + secrets.token_hex(8)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(unfinished, flags, 0o666 if like is None else 0o600, dir_fd=directory)
+    try:
+        fd = os.open(unfinished, flags, 0o666 if like is None else 0o600, dir_fd=directory)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error  # a name that the user knows
     try:
         try:
             written = 0

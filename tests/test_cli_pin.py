@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import fabricate
@@ -93,6 +94,20 @@ def test_one_directory_that_fails_does_not_stop_the_next(tmp_path: Path, invoke:
     result = invoke("pin", f"{tmp_path}/nowhere/ckpt-1", f"{tmp_path}/run/ckpt-1")
     assert result.exit_code == 3
     assert (tmp_path / "run" / PINS_FILE).exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may set the immutable flag, or the lack of it")
+def test_file_that_cannot_be_written_is_named(tmp_path: Path, invoke: Invoke) -> None:
+    """The error names the file that the user knows, and nothing is left over."""
+    fabricate.run(tmp_path, 1)
+    if os.system(f"chattr +i '{tmp_path}' 2>/dev/null") != 0:  # noqa: S605 - our own path
+        pytest.skip("this file system has no immutable flag")
+    try:
+        result = invoke("pin", str(tmp_path / "ckpt-1"))
+    finally:
+        os.system(f"chattr -i '{tmp_path}'")  # noqa: S605 - the same
+    assert (result.exit_code, result.stderr) == (3, "ckptctl: ckptctl.pins: Operation not permitted\n")
+    assert len(os.listdir(tmp_path)) == 3
 
 
 def test_unreadable_pins_are_told_and_escaped(tmp_path: Path, invoke: Invoke) -> None:
