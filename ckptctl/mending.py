@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ckptctl import naming, units
 from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
-from ckptctl.model import State, StateEntry, StateStatus, Status
+from ckptctl.model import State, StateEntry, StateStatus
 from ckptctl.plan import RESAVE_SECONDS, Order, readings
 
 if TYPE_CHECKING:
@@ -85,25 +85,21 @@ def _rebuild(directory: Directory, doubt: Doubt, order: Order | None, now: float
     latest, failed = _first(newest_first, doubt)
     if latest is None:
         raise _none_passes(directory, failed)
-    listed = [one for one in reversed(newest_first[len(failed) :]) if one is latest or not one.pinned]
+    listed = [one for one in reversed(newest_first[len(failed) :]) if not one.pinned]
     entries = tuple(StateEntry(_path(one), one.name, timestamp=_saved(one, now)) for one in listed)
     # A manager takes times to come for the present, and adopts what is later than `last_preserved`.
-    earliest = min(now, *(_saved(one, now) for one in listed))
-    there = (
-        "there is no state file" if directory.state.status is StateStatus.ABSENT else directory.state.problem
-    )
-    count = units.format_count(len(listed), "checkpoint")
-    reasons = [
-        f"{there}: rebuilt from {count}",
-        *(f"passed over {name}: {why}" for name, why in failed.items()),
-    ]
+    earliest = min([now, *(_saved(one, now) for one in listed)])
+    absent = directory.state.status is StateStatus.ABSENT
+    why = "there is no state file" if absent else f"the state file is of no use ({directory.state.problem})"
+    reasons = [f"{why}: rebuilt from {units.format_count(len(newest_first) - len(failed), 'checkpoint')}"]
+    reasons += [f"passed over {name}: {doubted}" for name, doubted in failed.items()]
     notes = []
     if len(listed) > 1:
         notes.append(
             f"a CheckpointManager adopts all {len(listed):,}, and at its next save deletes the oldest beyond "
             "its max_to_keep; what is pinned before the repair is not listed, and no manager deletes that"
         )
-    made = State(StateStatus.OK, entries[-1], entries, last_preserved=earliest - 1)
+    made = State(StateStatus.OK, StateEntry(_path(latest), latest.name), entries, last_preserved=earliest - 1)
     return Mended(made, tuple(reasons), tuple(notes))
 
 
@@ -129,7 +125,7 @@ def _correct(
     else:
         why = _why_not(named, doubt)
     if why is not None:
-        chosen, failed = _choose(directory, named, doubt, order, now)
+        chosen, failed = _choose(directory, named, why, doubt, order, now)
         reasons.append(f"the latest, {latest.path}, {why}: {chosen.name} takes its place")
         reasons += [f"passed over {name}: {doubted}" for name, doubted in failed.items()]
         gone = {latest.name, *failed, *_incomplete_after(chosen, directory)}
@@ -142,7 +138,8 @@ def _correct(
             for entry in kept
             if entry.path in elsewhere or (entry.name not in gone and entry.name != chosen.name)
         ]
-        kept.append(latest)  # as the last, where TensorFlow has the latest
+        if before or not chosen.pinned:
+            kept.append(latest)  # as the last, where TensorFlow has the latest
     if missing:
         reasons.append(f"what is not there is dropped: {missing:,} of {len(state.entries):,} listed")
     moved = {entry.path for entry in (*kept, latest) if _relative(entry, elsewhere).path != entry.path}
@@ -164,7 +161,12 @@ def _incomplete_after(chosen: Checkpoint, directory: Directory) -> set[str]:
 
 
 def _choose(
-    directory: Directory, named: Checkpoint | None, doubt: Doubt, order: Order | None, now: float
+    directory: Directory,
+    named: Checkpoint | None,
+    why: str,
+    doubt: Doubt,
+    order: Order | None,
+    now: float,
 ) -> tuple[Checkpoint, dict[str, str]]:
     """The newest that passes, by every reading of "newest", and what was passed over on the way."""
     if named is not None and named.doubt is not None:
@@ -172,13 +174,11 @@ def _choose(
             f"{directory.path}: nobody can tell whether {named.name}, the latest in the state file, "
             f"restores: {named.doubt}"
         )
-    if named is not None and named.status is Status.SAVING:
-        written = max(file.mtime for file in named.files)
-        if abs(now - written) < RESAVE_SECONDS:
-            raise RefusedError(
-                f"{directory.path}: {named.name}, the latest in the state file, is not whole and was written "
-                "just now: the trainer may be saving it. Try again in a minute"
-            )
+    if named is not None and any(abs(now - file.mtime) < RESAVE_SECONDS for file in named.files):
+        raise RefusedError(
+            f"{directory.path}: {named.name}, the latest in the state file, {why}, and was written just now: "
+            "the trainer may be saving it. Try again in a minute"
+        )
     candidates = [one for one in _candidates(directory) if named is None or one.name != named.name]
     failed: dict[str, str] = {}
     chosen: dict[str, Checkpoint] = {}

@@ -253,11 +253,22 @@ def test_copy_without_times_is_rebuilt_by_step_alone(tmp_path: Path) -> None:
 
 
 def test_pinned_ones_are_not_listed(tmp_path: Path) -> None:
-    """What a manager does not know it does not delete: a rebuilt list leaves out what is pinned."""
+    """What no list names no manager deletes: what is pinned is not added to one, though it be the latest."""
     fabricate.run(tmp_path, 4, listed=0)
     pin(str(tmp_path), ["ckpt-1", "ckpt-4"])
     repair(tmp_path)
-    assert listed(tmp_path) == ["ckpt-2", "ckpt-3", "ckpt-4"]
+    assert (latest(tmp_path), listed(tmp_path)) == ("ckpt-4", ["ckpt-2", "ckpt-3"])
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(["ckpt-3", "ckpt-9"]))
+    repair(tmp_path)
+    assert (latest(tmp_path), listed(tmp_path)) == ("ckpt-4", ["ckpt-3"])
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(["ckpt-4", "ckpt-3", "ckpt-9"]))
+    repair(tmp_path, order=Order.STEP)
+    assert (latest(tmp_path), listed(tmp_path)) == ("ckpt-4", ["ckpt-3", "ckpt-4"])
+    pin(str(tmp_path), ["ckpt-2", "ckpt-3"])
+    (tmp_path / "checkpoint").unlink()
+    repair(tmp_path)
+    assert (latest(tmp_path), listed(tmp_path)) == ("ckpt-4", [])
+    assert not repair(tmp_path).mended.reasons
 
 
 def test_what_lies_elsewhere_and_is_there_stays(tmp_path: Path) -> None:
@@ -519,13 +530,28 @@ def test_checkpoint_manager_adopts_a_rebuilt_list(tmp_path: Path) -> None:
     assert fabricate.names(run) == {"ckpt-5", "ckpt-6", "ckpt-7"}
 
 
+def test_checkpoint_manager_leaves_what_was_pinned(tmp_path: Path) -> None:
+    """Of a rebuilt list a manager restores the pinned latest, and never deletes it nor another pinned one."""
+    run = tmp_path / "run"
+    run_trainer("manager", run, saves=4, max_to_keep=0)
+    (run / "checkpoint").unlink()
+    pin(str(run), ["ckpt-1", "ckpt-4"])
+    repair(run)
+    assert restore_and_train("manager", run, saves=4, max_to_keep=2).step == 4
+    assert fabricate.names(run) == {"ckpt-1", "ckpt-4", "ckpt-7", "ckpt-8"}
+
+
 def test_checkpoint_manager_goes_on_from_a_repointed_list(tmp_path: Path) -> None:
     """A manager restores the one before the damaged latest, writes over that, and sweeps on."""
     run = tmp_path / "run"
     run_trainer("manager", run, saves=5, max_to_keep=0)
     data = run / "ckpt-5.data-00000-of-00001"
     data.write_bytes(b"\xff" * 8 + data.read_bytes()[8:])
-    repair(run, proofs=DATA)
+    with pytest.raises(RefusedError, match="Try again in a minute"):  # it might be being saved again
+        repair(run, proofs=DATA, order=Order.STEP)
+    for file in run.glob("ckpt-5.*"):
+        os.utime(file, (time.time() - 99, time.time() - 99))
+    repair(run, proofs=DATA, order=Order.STEP)
     found = restore_and_train("manager", run, saves=1, max_to_keep=3)
     assert (found.latest, found.step) == (str(run / "ckpt-4"), 4)
     assert fabricate.names(run) == {"ckpt-3", "ckpt-4", "ckpt-5"}
