@@ -50,24 +50,29 @@ def replace(directory: int, name: str, text: bytes, *, like: os.stat_result | No
 def _written(directory: int, name: str, text: bytes, like: os.stat_result | None) -> Iterator[str]:
     """The private name of a file that is on the disk; removed if what follows fails."""
     unfinished = UNFINISHED + secrets.token_hex(8)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        fd = os.open(unfinished, flags, 0o666 if like is None else 0o600, dir_fd=directory)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, name) from error  # a name that the user knows
     try:
         try:
-            written = 0
-            while written < len(text):
-                written += os.write(fd, text[written:])
-            if like is not None:
-                with contextlib.suppress(PermissionError):
-                    os.fchown(fd, like.st_uid, like.st_gid)
-                os.fchmod(fd, like.st_mode & 0o7777)
-            posix.sync(fd)
-        finally:
-            os.close(fd)
+            _write(directory, unfinished, text, like)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, name) from error  # a name that the user knows
         yield unfinished
     except BaseException:
-        os.unlink(unfinished, dir_fd=directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished, dir_fd=directory)
         raise
+
+
+def _write(directory: int, name: str, text: bytes, like: os.stat_result | None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o666 if like is None else 0o600, dir_fd=directory)
+    try:
+        written = 0
+        while written < len(text):
+            written += os.write(fd, text[written:])
+        if like is not None:
+            with contextlib.suppress(PermissionError):
+                os.fchown(fd, like.st_uid, like.st_gid)
+            os.fchmod(fd, like.st_mode & 0o7777)
+        posix.sync(fd)
+    finally:
+        os.close(fd)

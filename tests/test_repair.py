@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import shutil
 import signal
 import time
@@ -447,6 +449,23 @@ def test_without_exchange_the_way_out_is_told(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "checkpoint").rename(tmp_path / "aside")
     repair(tmp_path)
     assert latest(tmp_path) == "ckpt-2"
+
+
+def test_disk_that_is_full_changes_nothing(tmp_path: Path) -> None:
+    """Where no file can be written the state stays, no part of one is left, and the error names it."""
+    fabricate.run(tmp_path, 3)
+    (tmp_path / "checkpoint").write_bytes(b"garbled {")
+    before = fabricate.contents(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint\.bak-") as failed:
+            repair(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failed.value.errno == errno.EFBIG
+    assert fabricate.contents(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == sorted(before)
 
 
 _PATHS = st.one_of(
