@@ -17,7 +17,7 @@ from ckptctl.bundle.index import IndexReader, read_index
 from ckptctl.bundle.source import CHUNK_BYTES, BytesSource
 from ckptctl.bundle.step import STEP_KEYS, read_step
 from ckptctl.bundle.values import iter_values, read_tensor
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,6 +133,23 @@ def test_damage_is_an_error() -> None:
         read_tensor(index, index.entries[b"size"], open_shard)
     with pytest.raises(BundleError, match="dtype 99 cannot be shown"):
         read_tensor(index, index.entries[b"unknown"], open_shard)
+
+
+@pytest.mark.parametrize("shape", [[0, 1 << 62], [1] * 200], ids=["empty", "dimensions"])
+@pytest.mark.parametrize("dtype", [1, 7], ids=["number", "string"])
+def test_shapes_that_no_array_has(shape: list[int], dtype: int) -> None:
+    """A shape that numpy does not know is an error of ours, which says nothing against the tensor."""
+    bundle = writer.BundleWriter()
+    elements = int(np.prod(shape, dtype=object))
+    if dtype == 1:
+        bundle.add(b"a", 1, shape, bytes(4 * elements))
+        bundle.add_partitioned(b"b", 1, shape, [((None,) * len(shape), bytes(4 * elements), 0)])
+    else:
+        bundle.add_strings(b"a", shape, [b"x"] * elements)
+    index, open_shard = opened(bundle)
+    for entry in index.tensors():
+        with pytest.raises(UnsupportedError, match=r"P.index: tensor '[ab].*' of shape \["):
+            read_tensor(index, entry, open_shard)
 
 
 def stepped(big_endian: bool, **steps: tuple[int, bytes]) -> writer.BundleWriter:  # noqa: FBT001

@@ -26,23 +26,39 @@ Answers to `ReadStringTensor` and `ReadVariantTensor` in
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl.bundle.checksum import crc32c, unmask
 from ckptctl.bundle.coding import CodingError, read_varint
 from ckptctl.bundle.source import new_buffer, read_exactly, stream
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ckptctl.bundle.entries import TensorEntry
     from ckptctl.bundle.source import Source
+
+MAX_STRINGS = 1 << 26
+"""A tensor of more strings, or variants, is verified and not read: decoding it would take minutes."""
 
 _CHECKSUM_BYTES = 4
 _MAX_UINT32 = (1 << 32) - 1
 _MAX_VARINT_BYTES = 10
 _LENGTHS_BYTES = 1 << 16  # of varints decoded at a time: a list of numbers takes much more than its bytes
+
+
+class Excerpt(NamedTuple):
+    """The beginning of a string, or of a serialized variant.
+
+    Attributes:
+        head: Its first bytes.
+        length: How many it has in all.
+    """
+
+    head: bytes
+    length: int
 
 
 def crc_of_strings(source: Source, entry: TensorEntry, buffer: memoryview, *, big_endian: bool) -> int:
@@ -57,28 +73,44 @@ def crc_of_strings(source: Source, entry: TensorEntry, buffer: memoryview, *, bi
     Raises:
         BundleError: The lengths do not fit the tensor, or fail their checksum.
     """
-    crc, position, _ = _read_lengths(source, entry, big_endian=big_endian, keep=False)
-    for piece in stream(source, entry.end - position, position, buffer, f"tensor {entry.label!r}"):
-        crc = crc32c(piece, crc)
-    return crc
+    return _crc_and_begin(source, entry, buffer, big_endian=big_endian)[0]
 
 
 def read_strings(source: Source, entry: TensorEntry, *, big_endian: bool) -> list[bytes]:
-    """The elements of a string tensor, in row-major order.
+    """The elements of a string tensor, in row-major order. Nothing is kept before its lengths are checked.
 
     Raises:
         BundleError: The lengths do not fit the tensor, or a checksum does not match.
+        UnsupportedError: There are more than `MAX_STRINGS`.
     """
-    crc, position, lengths = _read_lengths(source, entry, big_endian=big_endian, keep=True)
-    data = read_exactly(source, entry.end - position, position, f"tensor {entry.label!r}")
-    if crc32c(data, crc) != entry.crc32c:
-        raise BundleError(f"{_where(source, entry)}: its bytes fail their checksum")
-    strings = []
-    begin = _CHECKSUM_BYTES if entry.size else 0
-    for length in lengths:
-        strings.append(data[begin : begin + length])
-        begin += length
-    return strings
+    _expect_few(source, entry)
+    crc, begin = _check_lengths(source, entry, big_endian=big_endian)
+    data = read_exactly(source, entry.end - begin, begin, f"tensor {entry.label!r}")
+    _expect_crc(source, entry, crc32c(data, crc))
+    spans = _strings(source, entry, _CHECKSUM_BYTES)
+    return [data[at : at + length] for at, length in spans]
+
+
+def excerpts_of_strings(
+    source: Source, entry: TensorEntry, chosen: Iterable[int], most: int, *, big_endian: bool
+) -> list[Excerpt]:
+    """The beginnings of some elements of a string tensor. All its bytes are checked, in bounded memory.
+
+    Args:
+        source: The shard.
+        entry: The tensor's.
+        chosen: Which elements, counted in row-major order; ascending.
+        most: How many bytes of each.
+        big_endian: Of the machine that wrote the bundle.
+
+    Raises:
+        BundleError: The lengths do not fit the tensor, or a checksum does not match.
+        UnsupportedError: There are more than `MAX_STRINGS`.
+    """
+    _expect_few(source, entry)
+    crc, begin = _crc_and_begin(source, entry, new_buffer(), big_endian=big_endian)
+    _expect_crc(source, entry, crc)
+    return _excerpts(source, _strings(source, entry, begin + _CHECKSUM_BYTES), chosen, most)
 
 
 def crc_of_variants(source: Source, entry: TensorEntry, buffer: memoryview, *, big_endian: bool) -> int:
@@ -119,13 +151,39 @@ def read_variants(source: Source, entry: TensorEntry, *, big_endian: bool) -> li
 
     Raises:
         BundleError: An element does not fit the tensor, or a checksum does not match.
+        UnsupportedError: There are more than `MAX_STRINGS`.
     """
-    if crc_of_variants(source, entry, new_buffer(), big_endian=big_endian) != entry.crc32c:
-        raise BundleError(f"{_where(source, entry)}: its bytes fail their checksum")
+    _expect_few(source, entry)
+    _expect_crc(source, entry, crc_of_variants(source, entry, new_buffer(), big_endian=big_endian))
     return [
         read_exactly(source, length, begin, f"tensor {entry.label!r}")
         for begin, length in _variants(source, entry)
     ]
+
+
+def excerpts_of_variants(
+    source: Source, entry: TensorEntry, chosen: Iterable[int], most: int, *, big_endian: bool
+) -> list[Excerpt]:
+    """The beginnings of some elements of a variant tensor; see `excerpts_of_strings`."""
+    _expect_few(source, entry)
+    _expect_crc(source, entry, crc_of_variants(source, entry, new_buffer(), big_endian=big_endian))
+    return _excerpts(source, _variants(source, entry), chosen, most)
+
+
+def _excerpts(
+    source: Source, spans: Iterator[tuple[int, int]], chosen: Iterable[int], most: int
+) -> list[Excerpt]:
+    """Reads the beginnings of elements, given where each of all begins and how many bytes it has."""
+    found = []
+    passed = 0
+    for element in chosen:
+        span = next(islice(spans, element - passed, None), None)
+        if span is None:
+            break  # a tensor that has no bytes has no elements, whatever its shape says
+        begin, length = span
+        passed = element + 1
+        found.append(Excerpt(source.pread(min(length, most), begin), length))
+    return found
 
 
 def _variants(source: Source, entry: TensorEntry) -> Iterator[tuple[int, int]]:
@@ -151,35 +209,33 @@ def _variants(source: Source, entry: TensorEntry) -> Iterator[tuple[int, int]]:
         position += length + _CHECKSUM_BYTES
 
 
-def _read_lengths(
-    source: Source, entry: TensorEntry, *, big_endian: bool, keep: bool
-) -> tuple[int, int, list[int]]:
-    """Reads and checks the lengths of a string tensor.
+def _crc_and_begin(
+    source: Source, entry: TensorEntry, buffer: memoryview, *, big_endian: bool
+) -> tuple[int, int]:
+    """The CRC of a string tensor, and where the checksum of its lengths begins."""
+    crc, begin = _check_lengths(source, entry, big_endian=big_endian)
+    for piece in stream(source, entry.end - begin, begin, buffer, f"tensor {entry.label!r}"):
+        crc = crc32c(piece, crc)
+    return crc, begin
+
+
+def _check_lengths(source: Source, entry: TensorEntry, *, big_endian: bool) -> tuple[int, int]:
+    """Checks the lengths of a string tensor, and keeps none.
 
     Returns:
-        Their CRC, where their checksum begins (with which the entry's CRC goes on), and the lengths if they
-        are kept.
+        Their CRC, and where their checksum begins, with which the entry's CRC goes on.
     """
     if not entry.size:
-        return 0, entry.offset, []
+        return 0, entry.offset
     if entry.elements > entry.size - _CHECKSUM_BYTES:
         raise BundleError(f"{_where(source, entry)}: {entry.elements} strings do not fit")
     order = ">" if big_endian else "<"
     crc = total = 0
-    kept: list[int] = []
     position = entry.offset
-    remaining = entry.elements
-    while remaining:
-        data = source.pread(min(_LENGTHS_BYTES, entry.end - position), position)
-        lengths, used = _decode_lengths(data, remaining)
-        if not lengths:
-            raise BundleError(f"{_where(source, entry)}: expected the length of a string at byte {position}")
+    for lengths, end in _lengths(source, entry):
         crc = crc32c(_fixed(lengths, order), crc)
         total += sum(lengths)
-        position += used
-        remaining -= len(lengths)
-        if keep:
-            kept += lengths
+        position = end
     if position + _CHECKSUM_BYTES + total != entry.end:
         raise BundleError(
             f"{_where(source, entry)}: its lengths end at byte {position} and add up to {total} bytes, "
@@ -187,7 +243,31 @@ def _read_lengths(
         )
     stored = read_exactly(source, _CHECKSUM_BYTES, position, "the checksum of the lengths")
     _compare(crc, stored, order, f"{_where(source, entry)}: the lengths, checksum at byte {position}")
-    return crc, position, kept
+    return crc, position
+
+
+def _strings(source: Source, entry: TensorEntry, begin: int) -> Iterator[tuple[int, int]]:
+    """Yields where each string begins, if the first one does at `begin`, and how many bytes it has."""
+    if not entry.size:
+        return
+    for lengths, _ in _lengths(source, entry):
+        for length in lengths:
+            yield begin, length
+            begin += length
+
+
+def _lengths(source: Source, entry: TensorEntry) -> Iterator[tuple[list[int], int]]:
+    """Yields the lengths of a string tensor, some at a time, and where the rest begins."""
+    position = entry.offset
+    remaining = entry.elements
+    while remaining:
+        data = source.pread(min(_LENGTHS_BYTES, entry.end - position), position)
+        lengths, used = _decode_lengths(data, remaining)
+        if not lengths:
+            raise BundleError(f"{_where(source, entry)}: expected the length of a string at byte {position}")
+        position += used
+        remaining -= len(lengths)
+        yield lengths, position
 
 
 def _decode_lengths(data: bytes, count: int) -> tuple[list[int], int]:
@@ -213,6 +293,18 @@ def _fixed(lengths: list[int], order: str) -> bytes:
         return b"".join(
             struct.pack(f"{order}{'I' if length <= _MAX_UINT32 else 'Q'}", length) for length in lengths
         )
+
+
+def _expect_few(source: Source, entry: TensorEntry) -> None:
+    if entry.elements > MAX_STRINGS:
+        raise UnsupportedError(
+            f"{_where(source, entry)}: has {entry.elements:,} elements, expected at most {MAX_STRINGS:,}"
+        )
+
+
+def _expect_crc(source: Source, entry: TensorEntry, crc: int) -> None:
+    if crc != entry.crc32c:
+        raise BundleError(f"{_where(source, entry)}: its bytes fail their checksum")
 
 
 def _compare(crc: int, stored: bytes, order: str, where: str) -> None:

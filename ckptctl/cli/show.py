@@ -9,8 +9,9 @@ import click
 from ckptctl.cli import options
 from ckptctl.errors import UnreadableError
 from ckptctl.tensors import render
-from ckptctl.tensors.elements import check_decodable, read_elements, read_graph
+from ckptctl.tensors.elements import SUMMARISED, check_decodable, read_elements, read_graph, read_summary
 from ckptctl.tensors.listing import SORT_KEYS, Listing, Tensor, open_listing
+from ckptctl.tensors.printing import full_text, summary_text
 from ckptctl.tensors.statistics import is_floating, statistics_of
 from ckptctl.tensors.tree import name_tree, object_tree
 
@@ -125,17 +126,20 @@ def _tree(listing: Listing, form: str, *, as_json: bool) -> None:
 
 
 def _values(listing: Listing, tensor: Tensor, *, full: bool, as_json: bool) -> None:
-    values = read_elements(listing, tensor)
+    check_decodable(listing)
+    summarised = tensor.entry is not None and tensor.entry.elements > SUMMARISED
     if as_json:
-        shown = full or values.size <= render.SUMMARISED
-        row = {
-            **render.tensor_json(tensor),
-            "values": render.plain(values.tolist()) if shown else None,
-        }
+        shown = full or not summarised
+        values = render.plain(read_elements(listing, tensor).tolist()) if shown else None
+        row = {**render.tensor_json(tensor), "values": values}
         click.echo(render.dump({"checkpoint": listing.path, "tensor": row}))
         return
+    if full:
+        text = full_text(read_elements(listing, tensor))
+    else:
+        text = summary_text(read_summary(listing, tensor), summarised=summarised)
     click.echo(render.tensor_line(tensor))
-    click.echo(render.values_text(values, full=full))
+    click.echo(text)
 
 
 def _heading(text: str) -> None:

@@ -7,6 +7,7 @@ From the ground up:
     elements     what is read from the shards
     statistics   min, max and the like, in bounded memory
     compare      what differs by the stored checksums; `difference` by the numbers
+    printing     elements as numpy prints them
     render       tables and JSON
 
 No TensorFlow is loaded for it, and numpy only where numbers are looked at.

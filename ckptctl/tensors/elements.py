@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ckptctl import posix
 from ckptctl.bundle.graph import ObjectGraph, read_object_graph
 from ckptctl.bundle.slices import WHOLE, check_cover
-from ckptctl.bundle.values import iter_values, read_tensor
-from ckptctl.errors import BundleError, CkptctlError, UnreadableError
+from ckptctl.bundle.values import iter_values, read_corners, read_tensor
+from ckptctl.errors import BundleError, CkptctlError, UnreadableError, UnsupportedError
 from ckptctl.tensors.slots import KEPT_BY_OPTIMIZER
 from ckptctl.tensors.tree import layers_of
+from ckptctl.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
     from ckptctl.bundle.entries import TensorEntry
     from ckptctl.bundle.index import Index
     from ckptctl.tensors.listing import Listing, Tensor
+
+MAX_ELEMENTS = 4_000_000
+"""A tensor of more is not shown whole: each one takes 100 bytes and more on its way to a text."""
+
+MAX_BYTES = 1 << 27
+"""A tensor of more is not shown whole: this is the size of the largest object graph."""
+
+SUMMARISED = 1000
+"""Tensors of more elements are summarised, as numpy does by default."""
+
+EDGE = 3
+"""How many elements a summary shows at each edge of an axis; numpy's default."""
+
+SHOWN_BYTES = 80
+"""How many bytes of a string are shown."""
 
 _BLOCK = 1 << 13
 """How many elements are yielded at once. In float64 they take half of what the allocator asks the system for
@@ -63,18 +79,36 @@ def read_elements(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
     """Reads a tensor whole. See `ckptctl.bundle.values.read_tensor`.
 
     Raises:
-        UnreadableError: It cannot be read, does not fit into memory, or has a shape that numpy does not know;
-            or the checkpoint is V1.
-        BundleError: It is damaged.
+        UnreadableError: It cannot be read, or has more than is shown at once; or the checkpoint is V1.
+        BundleError: It is damaged, or has a shape that numpy does not know.
     """
     index, entry = _where(listing, tensor)
+    if entry.elements > MAX_ELEMENTS or (tensor.bytes or 0) > MAX_BYTES:
+        raise UnreadableError(
+            f"{listing.path}: tensor {tensor.name!r} has {format_count(entry.elements, 'element')} in "
+            f"{format_bytes(tensor.bytes or 0)}; all of them are shown of up to {MAX_ELEMENTS:,} in "
+            f"{format_bytes(MAX_BYTES)}. Without --full there is a summary; `ckptctl show --stats` reads "
+            "numbers piece by piece; `tf.train.load_checkpoint` gives the tensor to a program"
+        )
     with _told(listing):
-        try:
-            return read_tensor(index, entry, listing.checkpoint.shard)
-        except ValueError as error:  # of more dimensions than numpy has, or empty with a huge one
-            raise UnreadableError(
-                f"{listing.path}: tensor {tensor.name!r} of shape {list(tensor.shape)}: {error}"
-            ) from error
+        return read_tensor(index, entry, listing.checkpoint.shard)
+
+
+def read_summary(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Reads what is shown of a tensor, which may be of any size. See `ckptctl.bundle.values.read_corners`.
+
+    Returns:
+        An array whose summary, with `EDGE` items at each edge, is the tensor's; or the tensor itself, if it
+        has no more than `SUMMARISED` elements. Strings and variants are excerpts.
+
+    Raises:
+        UnreadableError: It cannot be read; or the checkpoint is V1.
+        BundleError: It is damaged, or has a shape that cannot be summarised.
+    """
+    index, entry = _where(listing, tensor)
+    edge = EDGE if entry.elements > SUMMARISED else SUMMARISED
+    with _told(listing):
+        return read_corners(index, entry, listing.checkpoint.shard, edge=edge, most=SHOWN_BYTES)
 
 
 def stream_elements(listing: Listing, tensor: Tensor) -> Generator[np.ndarray[Any, Any], None, None]:
@@ -147,6 +181,8 @@ def _told(listing: Listing) -> Iterator[None]:
     """Says what to do next where reading fails."""
     try:
         yield
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{error}; `ckptctl show {listing.path}` tells its dtype and shape") from error
     except BundleError as error:
         raise BundleError(f"{error}; see `ckptctl verify {listing.path}`") from error
     except OSError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ckptctl import render
@@ -20,8 +19,6 @@ from ckptctl.units import format_bytes, format_count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
-
     from ckptctl.tensors.compare import Comparison, Diff, Share
     from ckptctl.tensors.difference import Difference
     from ckptctl.tensors.listing import Listing, Tensor
@@ -31,10 +28,6 @@ if TYPE_CHECKING:
 _HEADERS = ("name", "dtype", "shape", "parameters", "bytes", "shard")
 _STATISTICS = ("min", "max", "mean", "std", "zeros", "nan", "inf")
 _SHOWN_SHARDS = 4
-_SHOWN_BYTES = 80
-SUMMARISED = 1000
-"""Tensors of more elements are summarised, as numpy does by default."""
-
 _GAP = "  "
 _GRAPH = OBJECT_GRAPH_KEY.decode()
 
@@ -99,27 +92,6 @@ def statistics_table(listing: Listing, found: Mapping[str, Statistics], form: st
         for name, one in found.items()
     ]
     return table(rows, ("name", *_STATISTICS), form, right=range(1, 8))
-
-
-def values_text(values: np.ndarray[Any, Any], *, full: bool) -> str:
-    """The elements of a tensor as numpy prints them.
-
-    Args:
-        values: They.
-        full: Whether to print every element of a large one, and every byte of a long string.
-    """
-    import numpy as np  # noqa: PLC0415 - numpy costs more than most commands
-
-    def string(element: Any) -> str:
-        if full or len(element) <= _SHOWN_BYTES:
-            return repr(element)
-        return f"{element[:_SHOWN_BYTES]!r}… ({len(element):,} bytes)"
-
-    if values.ndim == 0 and values.dtype == object:
-        return string(values[()])
-    return np.array2string(
-        values, threshold=sys.maxsize if full else SUMMARISED, formatter={"object": string}
-    )
 
 
 def tensor_line(tensor: Tensor) -> str:
