@@ -285,12 +285,14 @@ class Plan:
         policy: The policy as a sentence.
         decisions: Oldest first.
         notes: What the user should know before the plan is carried out.
+        over_bytes: By how much what has to stay is larger than the policy allows.
     """
 
     directory: str
     policy: str
     decisions: tuple[Decision, ...]
     notes: tuple[str, ...] = ()
+    over_bytes: int = 0
 
     @property
     def keep(self) -> tuple[Decision, ...]:

@@ -101,19 +101,40 @@ def plan(
     if protections.order is None:
         for name in _last_written(countable, moment):
             newest.setdefault(name, "the last complete one to be written")
-    for checkpoint in checkpoints:
-        kept[checkpoint.name] += _protections(checkpoint, newest, protections, moment)
-    _keep_saved_again(checkpoints, kept, moment)
-    _keep_broken(checkpoints, newest, kept)
-    counting = set(newest).union(*choices.values())
+    protected = {one.name: [*_protections(one, newest, protections, moment)] for one in checkpoints}
+    _keep_saved_again(checkpoints, protected, moment)
+    _keep_broken(checkpoints, newest, protected)
+    why = {name: [*ruled, *protected[name]] for name, ruled in kept.items()}
+    dropped, over = _fit(checkpoints, why, protected, policy.max_bytes)
+    counting = set(newest).union(*choices.values()) - dropped.keys()
     decisions = tuple(
-        Decision(one, True, _for(one, kept[one.name]), counts=one.name in counting)
-        if kept[one.name]
-        else Decision(one, keep=False, reasons=_against(one))
+        Decision(one, True, _for(one, why[one.name]), counts=one.name in counting)
+        if why[one.name] and one.name not in dropped
+        else Decision(one, keep=False, reasons=dropped.get(one.name) or _against(one))
         for one in checkpoints
     )
-    notes = tuple(_notes(directory, decisions, disagree=disagree))
-    return Plan(directory.path, policy.sentence(), decisions, notes)
+    notes = [*_notes(directory, decisions, disagree=disagree)]
+    if over:
+        notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
+    return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
+
+
+def _fit(
+    checkpoints: Sequence[Checkpoint],
+    reasons: Mapping[str, Sequence[str]],
+    protected: Mapping[str, Sequence[str]],
+    max_bytes: int | None,
+) -> tuple[dict[str, tuple[str, ...]], int]:
+    """What has to go, oldest first, for the rest to fit; and by how many bytes it does not fit even so."""
+    dropped: dict[str, tuple[str, ...]] = {}
+    if max_bytes is None:
+        return dropped, 0
+    total = sum(one.bytes for one in checkpoints if reasons[one.name])
+    for one in checkpoints:
+        if total > max_bytes and reasons[one.name] and not protected[one.name]:
+            dropped[one.name] = (f"over {units.format_bytes(max_bytes)}, and the oldest go first",)
+            total -= one.bytes
+    return dropped, max(0, total - max_bytes)
 
 
 def matches(name: str, pattern: str) -> bool:

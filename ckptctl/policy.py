@@ -6,13 +6,17 @@ of its rules keeps, so adding a rule never deletes more.
 
 from __future__ import annotations
 
+import bisect
+import enum
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ckptctl.errors import PolicyError
+from ckptctl.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ckptctl.model import Checkpoint
 
@@ -60,23 +64,262 @@ class Newest:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Rules of which any may keep a checkpoint.
+class EverySteps:
+    """Of each run of `count` steps the first checkpoint: that at the multiple, or the first after it.
+
+    Steps of different origins are not compared: each has its own runs.
 
     Raises:
-        PolicyError: There is no rule.
+        PolicyError: `count` is not at least 1.
     """
 
-    rules: tuple[Rule, ...]
+    count: int
 
     def __post_init__(self) -> None:
-        if not self.rules:
+        _at_least_one("--keep-every-steps", self.count)
+
+    def sentence(self) -> str:
+        """What the rule keeps."""
+        return f"the first of every {self.count:,} steps"
+
+    def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
+        """The lowest step of each run."""
+        first: dict[tuple[str | None, int], Checkpoint] = {}
+        for one in newest_first:
+            if one.step is None:
+                continue
+            run = (one.step_from, one.step // self.count)
+            if run not in first or one.step <= _number(first[run]):
+                first[run] = one
+        return {one.name: f"the first from step {run * self.count:,} on" for (_, run), one in first.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """One in each `seconds`, greedily from the oldest on, as `keep_checkpoint_every_n_hours` does.
+
+    Raises:
+        PolicyError: `seconds` is not more than 0.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _more_than_nothing("--keep-every", self.seconds)
+
+    def sentence(self) -> str:
+        """What the rule keeps."""
+        return f"one every {format_duration(self.seconds)}"
+
+    def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
+        """The oldest, and each that was saved so long after the one that was kept before it."""
+        kept = {}
+        last = -math.inf
+        for saved, one in sorted(_timed(newest_first), key=lambda pair: (pair[0], pair[1].name)):
+            if saved >= last + self.seconds:
+                kept[one.name] = f"one in every {format_duration(self.seconds)}"
+                last = saved
+        return kept | _untimed(newest_first)
+
+
+class Calendar(enum.Enum):
+    """The buckets of a calendar in UTC."""
+
+    HOURLY = "hour"
+    DAILY = "day"
+    WEEKLY = "week"
+    """From Monday on, as ISO 8601 counts."""
+
+
+_BUCKET_SECONDS = {Calendar.HOURLY: 3600.0, Calendar.DAILY: 86_400.0, Calendar.WEEKLY: 604_800.0}
+_MONDAY = 4 * 86_400.0
+"""Seconds from the epoch, a Thursday, to the first Monday after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerCalendar:
+    """The newest of each of the last `count` hours, days or weeks in which anything was saved.
+
+    Raises:
+        PolicyError: `count` is not at least 1.
+    """
+
+    calendar: Calendar
+    count: int
+
+    def __post_init__(self) -> None:
+        _at_least_one(f"--keep-{self.calendar.name.lower()}", self.count)
+
+    def sentence(self) -> str:
+        """What the rule keeps."""
+        period = self.calendar.value
+        return f"the newest of the last {period if self.count == 1 else f'{self.count} {period}s'}"
+
+    def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
+        """The latest time of each bucket."""
+        newest: dict[int, tuple[float, Checkpoint]] = {}
+        for saved, one in _timed(newest_first):
+            bucket = math.floor((saved - _MONDAY) / _BUCKET_SECONDS[self.calendar])
+            if bucket not in newest or saved > newest[bucket][0]:
+                newest[bucket] = saved, one
+        last = sorted(newest, reverse=True)[: self.count]
+        kept = {newest[bucket][1].name: f"the newest of its {self.calendar.value}" for bucket in last}
+        return kept | _untimed(newest_first)
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """What was saved within `seconds` before the newest: a run that has stopped loses nothing by waiting.
+
+    Raises:
+        PolicyError: `seconds` is not more than 0.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _more_than_nothing("--keep-within", self.seconds)
+
+    def sentence(self) -> str:
+        """What the rule keeps."""
+        return f"what was saved within {format_duration(self.seconds)} before the newest"
+
+    def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
+        """Those whose time is no further away from the latest."""
+        timed = list(_timed(newest_first))
+        last = max((saved for saved, _ in timed), default=0.0)
+        reason = f"within {format_duration(self.seconds)} before the newest"
+        kept = {one.name: reason for saved, one in timed if saved >= last - self.seconds}
+        return kept | _untimed(newest_first)
+
+
+@dataclass(frozen=True, slots=True)
+class AtStep:
+    """The checkpoints of one step."""
+
+    step: int
+
+    def sentence(self) -> str:
+        """What the rule keeps."""
+        return f"step {self.step:,}"
+
+    def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
+        """Those whose step it is."""
+        return {one.name: f"step {self.step:,}" for one in newest_first if one.step == self.step}
+
+
+class Mode(enum.Enum):
+    """Which values of a metric are better."""
+
+    MIN = "min"
+    MAX = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The `count` best by a metric; ties go to the newer.
+
+    A checkpoint has the value of its step or, where there is none, the last one before it, if that is no more
+    than `tolerance` steps away. Without a value it is not among the best, and not held against it: the other
+    rules decide. What is not a finite number never wins.
+
+    Attributes:
+        count: How many.
+        metric: What it is called, for people.
+        values: Steps in ascending order, each once, with its value.
+        mode: Whether the lowest or the highest is best.
+        tolerance: Steps.
+
+    Raises:
+        PolicyError: `count` is not at least 1.
+    """
+
+    count: int
+    metric: str
+    values: tuple[tuple[int, float], ...]
+    mode: Mode = Mode.MIN
+    tolerance: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least_one("--keep-best", self.count)
+
+    def sentence(self) -> str:
+        """What the rule keeps."""
+        which = "lowest" if self.mode is Mode.MIN else "highest"
+        return f"the {'one' if self.count == 1 else self.count} with the {which} {self.metric}"
+
+    def value(self, checkpoint: Checkpoint) -> float | None:
+        """The metric's value at a checkpoint, if it has one that can win."""
+        if checkpoint.step is None:
+            return None
+        at = bisect.bisect_right(self.values, (checkpoint.step, math.inf)) - 1
+        if at < 0:
+            return None
+        step, value = self.values[at]
+        return value if math.isfinite(value) and checkpoint.step - step <= self.tolerance else None
+
+    def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
+        """The best of those that have a value."""
+        valued = [(value, one) for one in newest_first if (value := self.value(one)) is not None]
+        sign = 1 if self.mode is Mode.MIN else -1
+        best = sorted(valued, key=lambda pair: sign * pair[0])[: self.count]  # stable: the newer stays before
+        return {
+            one.name: f"number {place} by {self.metric}: {value:.6g}"
+            for place, (value, one) in enumerate(best, start=1)
+        }
+
+
+def _at_least_one(option: str, count: int) -> None:
+    if count < 1:
+        raise PolicyError(f"{option} {count} would keep nothing: at least 1 is meant")
+
+
+def _more_than_nothing(option: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise PolicyError(f"{option} {seconds:g}s makes no sense: write 36h or 7d, for example")
+
+
+def _number(checkpoint: Checkpoint) -> int:
+    return -1 if checkpoint.step is None else checkpoint.step
+
+
+def _timed(checkpoints: Iterable[Checkpoint]) -> Iterator[tuple[float, Checkpoint]]:
+    """Each checkpoint whose time is known, with it."""
+    return ((one.saved, one) for one in checkpoints if one.saved is not None)
+
+
+def _untimed(checkpoints: Iterable[Checkpoint]) -> dict[str, str]:
+    """What no rule about times can judge is kept by each."""
+    return {one.name: "it is not known when it was saved" for one in checkpoints if one.saved is None}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Rules of which any may keep a checkpoint, and how much all of them may come to.
+
+    Attributes:
+        rules: The rules; none for all checkpoints.
+        max_bytes: What the directory's checkpoints may take: after the rules the oldest go until they fit,
+            but for the newest and what is protected. None for any size.
+
+    Raises:
+        PolicyError: There is neither, or no checkpoint could be so small.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rules and self.max_bytes is None:
             raise PolicyError("the policy has no rule and would keep nothing: say --keep 3, for example")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise PolicyError(f"--max-size {self.max_bytes} would keep nothing: write 200GB, for example")
 
     def sentence(self) -> str:
         """The policy as a sentence, printed before anything is done."""
-        *most, last = [rule.sentence() for rule in self.rules]
-        return "keep " + (f"{', '.join(most)} and {last}" if most else last)
+        *most, last = [rule.sentence() for rule in self.rules] or ["all"]
+        kept = "keep " + (f"{', '.join(most)} and {last}" if most else last)
+        return kept if self.max_bytes is None else f"{kept}, up to {format_bytes(self.max_bytes)} together"
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, tuple[str, ...]]:
         """Asks every rule.
@@ -87,6 +330,8 @@ class Policy:
         Returns:
             The names that stay, each with all reasons.
         """
+        if not self.rules:
+            return {checkpoint.name: ("there is no rule but for the size",) for checkpoint in newest_first}
         kept: dict[str, tuple[str, ...]] = {}
         for rule in self.rules:
             for name, reason in rule.keep(newest_first).items():

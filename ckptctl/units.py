@@ -12,6 +12,9 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
 _STEP = 1000
+_SIZE = re.compile(
+    r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<unit>[kmgtp])(?P<binary>i)?)?(?:b|bytes)?", re.IGNORECASE | re.ASCII
+)
 
 
 def parse_duration(text: str) -> float:
@@ -37,6 +40,28 @@ def parse_duration(text: str) -> float:
             "that duration is longer than any clock can tell: write 30s, 10m, 36h, 7d, or 1h30m"
         )
     return seconds
+
+
+def parse_bytes(text: str) -> int:
+    """Reads a size such as `200GB`, `1.5TiB`, `500 MB` or `1000`: powers of 1000, with an `i` of 1024.
+
+    Args:
+        text: As a user wrote it.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        PolicyError: It is not written like that.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise PolicyError(f"{text!r} is not a size: write 500MB, 200GB, or 1.5TiB")
+    power = 1 + "kmgtp".index(match["unit"].lower()) if match["unit"] else 0
+    try:
+        return int(float(match["number"]) * (1024 if match["binary"] else _STEP) ** power)
+    except OverflowError:
+        raise PolicyError("that size is larger than any disk: write 500MB, 200GB, or 1.5TiB") from None
 
 
 def format_duration(seconds: float) -> str:
