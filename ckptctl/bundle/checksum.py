@@ -13,13 +13,34 @@ Answers to `tensorflow/core/lib/hash/crc32c.h`.
 from __future__ import annotations
 
 import functools
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from typing import TYPE_CHECKING, Any
 
-from crc32c import crc32c as _extend
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli; bit 31 is the coefficient of x^0, as in every value here
 _ONE = 1 << 31
 _MASK_DELTA = 0xA282EAD8
 _UINT32 = 0xFFFFFFFF
+
+
+def _native() -> Callable[[Any, int], int]:
+    """The function of the package `crc32c`, whose `__init__` takes 25 ms to look up its own version."""
+    package = PathFinder.find_spec("crc32c")
+    spec = package and PathFinder.find_spec("crc32c._crc32c", package.submodule_search_locations)
+    if spec is None or spec.loader is None:
+        from crc32c import crc32c as function  # noqa: PLC0415 - it is installed in a way of its own
+
+        return function
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[[Any, int], int] = module.crc32c
+    return found
+
+
+_extend = _native()
 
 
 def crc32c(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
