@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fabricate
@@ -16,11 +17,10 @@ import pytest
 import steps
 from conftest import ckptctl, unprivileged
 
+from ckptctl import tensorflow
 from ckptctl.cli import cli
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Invoke
 
 
@@ -47,6 +47,24 @@ def test_tensorflow_is_not_loaded(arguments: tuple[str, ...]) -> None:
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command() -> None:
+    """`--help` has a whole line for each command, and loads none of them."""
+    program = (
+        "import sys; from ckptctl.cli import cli\n"
+        "try:\n    cli(['--help'])\n"
+        "finally:\n    print([m for m in sys.modules if m.startswith('ckptctl.cli.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    *shown, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    lines = shown[shown.index("Commands:") + 1 :]
+    listed = dict(line.split(maxsplit=1) for line in lines[: lines.index("")])
+    folder = Path(tensorflow.__file__).parent / "cli"
+    commands = [path.stem for path in folder.glob("*.py") if "\n@click.command(" in path.read_text()]
+    assert list(listed) == sorted(commands)
+    assert all(purpose.endswith(".") and "..." not in purpose for purpose in listed.values())
 
 
 def test_terminal_shows_nothing_of_tensorflow(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import ckptctl
-from test_cli_show import large_bundle, peak_mib
+from test_cli_show import endless_bundle, interrupted, large_bundle, peak_mib
 
 from ckptctl.bundle.dtypes import DTYPES, NumberKind
 
@@ -529,3 +529,10 @@ def _write_names(tf1: Any, path: Path, number: int, kind: Any, width: int) -> No
 
 if __name__ == "__main__":
     _write(Path(sys.argv[1]))
+
+
+def test_interruption(tmp_path: Path) -> None:
+    """Ctrl-C does not say that the two differ."""
+    endless_bundle(tmp_path, "a", crc=1)
+    endless_bundle(tmp_path, "b", crc=2)
+    assert interrupted("diff", "--numeric", str(tmp_path / "a"), str(tmp_path / "b")) == (130, "", "")

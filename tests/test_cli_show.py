@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -750,6 +753,47 @@ def test_reader_that_goes_away(saved: Path) -> None:
         running.stdout.readline()
         running.stdout.close()
         assert running.stderr.read() == b""
+
+
+def endless_bundle(directory: Path, name: str, crc: int = 0) -> None:
+    """Writes a checkpoint whose one tensor takes minutes to read, and no room."""
+    bundle = writer.BundleWriter()
+    bundle.entries[b"x"] = writer.entry_proto(1, [1 << 40], size=1 << 42, crc=crc)
+    bundle.write(directory, name)
+    os.truncate(directory / f"{name}.data-00000-of-00001", 1 << 42)
+
+
+def reads_data(pid: int) -> bool:
+    """Whether a process has a shard open."""
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            if ".data-" in os.readlink(one):
+                return True
+    return False
+
+
+def interrupted(*arguments: str) -> tuple[int, str, str]:
+    """Presses Ctrl-C once a command reads data; its exit code, and what it printed on either side."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "ckptctl", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not reads_data(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+
+@pytest.mark.parametrize("option", [("--tensor", "x"), ("--stats",)], ids=" ".join)
+def test_interruption(tmp_path: Path, option: tuple[str, ...]) -> None:
+    """Ctrl-C ends the command with the exit code that a shell has for it, and without a word."""
+    endless_bundle(tmp_path, "P")
+    assert interrupted("show", str(tmp_path / "P"), *option) == (130, "", "")
 
 
 def test_process_of_its_own(saved: Path) -> None:

@@ -32,7 +32,8 @@ def command(*, a: str, b: str, numeric: bool, form: str, as_json: bool) -> None:
     Names, dtypes, shapes and the stored checksums of the values are compared; no values are read.
 
     \b
-    Exit codes: 0 the same; 1 they differ, or the indexes do not tell; 2 usage; 3 one cannot be read.
+    Exit codes: 0 the same; 1 they differ, or the indexes do not tell; 2 usage;
+    3 one cannot be read; 130 interrupted.
 
     \b
     Example:  ckptctl diff run1/ckpt-3 run1/ckpt-4 --numeric

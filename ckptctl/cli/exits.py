@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,8 @@ class Exit(enum.IntEnum):
     """Nothing there, or it cannot be read."""
     REFUSED = 4
     """Refused, to protect data; another ckptctl at work too."""
+    INTERRUPTED = 128 + signal.SIGINT
+    """By Ctrl-C, as a shell has it."""
 
 
 def exit_code(error: Exception) -> Exit:
@@ -43,7 +46,10 @@ def complain(message: str) -> None:
 
 @contextlib.contextmanager
 def failed() -> Iterator[None]:
-    """Turns our errors, and the system's, into a message and an exit code; no traceback reaches a user."""
+    """Turns our errors, and the system's, into a message and an exit code; no traceback reaches a user.
+
+    Ctrl-C has a code of its own: Click's would say that something was found.
+    """
     try:
         yield
     except CkptctlError as error:
@@ -54,6 +60,8 @@ def failed() -> Iterator[None]:
     except OSError as error:
         complain(f"{error.filename or 'the system'}: {posix.reason(error)}")
         raise click.exceptions.Exit(Exit.UNREADABLE) from error
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
 
 
 class Outcome:

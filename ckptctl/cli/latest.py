@@ -12,7 +12,7 @@ import click
 from ckptctl import naming, posix, render
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, complain
-from ckptctl.cli.progress import Progress, interruptible
+from ckptctl.cli.progress import Progress
 from ckptctl.model import StateStatus
 from ckptctl.scan import scan
 from ckptctl.verify import open_scanned, verify
@@ -48,14 +48,13 @@ def command(*, path: str, verified: bool, workers: int, latest_filename: str, as
 
     _doubt(directory, latest_filename)
     found = None
-    with interruptible():
-        for one in _candidates(directory):
-            why = _verify(path, one, workers) if verified and one.complete else _incomplete(one)
-            if why is None:
-                data = [file.name for file in one.shards]
-                found = os.path.join(path, naming.restorable_name(one.name, data))
-                break
-            pass_over(one.name, why)
+    for one in _candidates(directory):
+        why = _verify(path, one, workers) if verified and one.complete else _incomplete(one)
+        if why is None:
+            data = [file.name for file in one.shards]
+            found = os.path.join(path, naming.restorable_name(one.name, data))
+            break
+        pass_over(one.name, why)
     if as_json:
         click.echo(json.dumps({"directory": path, "checkpoint": found, "passed_over": passed_over}, indent=2))
     elif found is not None:

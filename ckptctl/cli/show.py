@@ -52,7 +52,8 @@ def command(
     A name may be given without its /.ATTRIBUTES/VARIABLE_VALUE, as the table has it.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 no such checkpoint or tensor, or it cannot be read.
+    Exit codes: 0 fine; 2 usage; 3 no such checkpoint or tensor, or it cannot be read,
+    or is too large to be shown whole; 130 interrupted.
 
     \b
     Example:  ckptctl show run1/ckpt-3 --match '*kernel*' --stats

@@ -14,7 +14,7 @@ from ckptctl import model, naming, posix, render_verify
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, Outcome, complain
-from ckptctl.cli.progress import Progress, interruptible
+from ckptctl.cli.progress import Progress
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint, find
@@ -89,7 +89,6 @@ def command(
     verdicts = []
     restorer = Restorer() if restore else None
     with (
-        interruptible(),
         restorer or contextlib.nullcontext(),
         Progress([target.bytes for target in targets]) as progress,
     ):
