@@ -516,6 +516,8 @@ def test_values_of_v1(invoke: Invoke, saved: Path, option: tuple[str, ...]) -> N
         ("--tensor", "x", "--stats"),
         ("--full",),
         ("--sort", "nonsense"),
+        ("--tensor", ""),
+        ("--match", ""),
     ],
     ids=" ".join,
 )
@@ -531,12 +533,30 @@ def test_no_such_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
     assert f"ckptctl ls {tmp_path}" in result.stderr
 
 
+@pytest.mark.parametrize("ending", ["", "/", "/."])
+def test_directory(invoke: Invoke, saved: Path, ending: str) -> None:
+    """A directory is not taken for a checkpoint that is missing; the hint leads into it."""
+    for arguments in (("show",), ("diff", str(saved / "dtypes"))):
+        result = invoke(*arguments, f"{saved}{ending}")
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr == (
+            f"ckptctl: {saved}{ending}: a directory, expected a checkpoint's prefix or one of its files; "
+            f"`ckptctl ls {saved}{ending}` shows what there is\n"
+        )
+
+
+def test_directory_of_a_checkpoint_s_name(invoke: Invoke, tmp_path: Path) -> None:
+    """A directory does not hide the checkpoint that is called like it."""
+    writer.BundleWriter().write(tmp_path, "P")
+    (tmp_path / "P").mkdir()
+    assert shown(invoke, str(tmp_path / "P"))["checkpoint"] == str(tmp_path / "P")
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("kernel", "did you mean layer_with_weights-0/kernel?"),
         ("layer_with_weights0/bias", "did you mean layer_with_weights-0/bias"),
-        ("", "lists them"),
         ("#" * 10_000, "lists them"),
     ],
 )

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def _not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("it is empty", ctx, param)
+    return value
+
+
 @click.command(name="show")
 @options.checkpoint("checkpoint")
 @click.option(
@@ -26,9 +32,16 @@ if TYPE_CHECKING:
     type=click.Choice(list(SORT_KEYS)),
     help="The order of the tensors, lowest first.  [default: name]",
 )
-@click.option("--match", metavar="GLOB", help="Only tensors of such names; * and ? stand for anything.")
+@click.option(
+    "--match",
+    metavar="GLOB",
+    callback=_not_empty,
+    help="Only tensors of such names; * and ? stand for anything.",
+)
 @click.option("--tree", is_flag=True, help="The objects that hold the tensors, with optimizer slots.")
-@click.option("--tensor", metavar="NAME", help="The values of this one, summarised as numpy does.")
+@click.option(
+    "--tensor", metavar="NAME", callback=_not_empty, help="The values of this one, summarised as numpy does."
+)
 @click.option("--full", is_flag=True, help="With --tensor: every value.")
 @click.option(
     "--stats", is_flag=True, help="Read the floating tensors: min, max, mean, std, zeros, NaN, infinities."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -126,7 +127,16 @@ def open_listing(path: str) -> Iterator[Listing]:
         UnreadableError: There is none, or it cannot be read.
         BundleError: Its index is damaged.
     """
-    with open_checkpoint(path) as checkpoint:
+    with contextlib.ExitStack() as held:
+        try:
+            checkpoint = held.enter_context(open_checkpoint(path))
+        except UnreadableError as error:
+            if not os.path.isdir(path):
+                raise
+            raise UnreadableError(
+                f"{path}: a directory, expected a checkpoint's prefix or one of its files; "
+                f"`ckptctl ls {path}` shows what there is"
+            ) from error
         yield list_tensors(checkpoint)
 
 
@@ -195,5 +205,5 @@ def _tensor(
 def _nearest(name: str, names: Iterable[str]) -> list[str]:
     """Names that hold what was asked for, or else look like it."""
     known = [short for short in short_names(names).values() if len(short) <= _SEARCHED_LENGTH]
-    holding = list(islice((short for short in known if name in short), _NEAREST)) if name else []
+    holding = list(islice((short for short in known if name in short), _NEAREST))
     return holding or difflib.get_close_matches(name[:_SEARCHED_LENGTH], known[:_SEARCHED], _NEAREST)
