@@ -117,7 +117,7 @@ class Looker:
                 shards in its name.
 
         Raises:
-            CannotReadError: Its index cannot be read.
+            CannotReadError: Its index cannot be read, or it cannot be told whether a shard is there.
         """
         if not index_file.size:
             return Contents("its index is empty")
@@ -187,7 +187,19 @@ class Looker:
             self._whole[alike] = known
             return None
         telling = next((one for one in report.findings if one.kind in _TELLING), report.findings[0])
+        if telling.kind is FindingKind.MISSING_SHARD and telling.shard is not None:
+            self._expect_missing(naming.shard_name(name, telling.shard, known.header.num_shards))
         return _plain(telling.message, f"{name}.index")
+
+    def _expect_missing(self, shard: str) -> None:
+        """Looks by name for a shard that the listing lacks, before a checkpoint is called broken for it."""
+        try:
+            os.stat(shard, dir_fd=self._directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CannotReadError(f"{shard} cannot be looked at: {posix.reason(error)}") from error
+        raise CannotReadError(f"{shard} is there, and the listing of the directory lacks it")
 
     def _details_of(self, known: Index) -> Details:
         """What an index of a kind lists; of a run with many checkpoints it is counted once."""

@@ -141,7 +141,8 @@ def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot]
         PermissionError: The new file cannot be given the old one's owner. Nothing was changed.
         OSError: The new file cannot be written. If that is so after the writer spoke, its words lie under a
             temporary name until `recover` puts them back.
-        RefusedError: Something that is not a regular file came in between; it was put back.
+        RefusedError: Something that is not a regular file came in between; it was put back. Or nobody knows
+            whether the new text is on the disk: then the writer's own last words were put back.
     """
     return _carry(directory, name, expected=base, words=base, edit=edit)
 
@@ -211,8 +212,17 @@ def _carry(
             # The writer's last words are in the file or in `out`; those before are done with.
             superseded += [] if under is None else [under]
             if out.is_same(expected):
-                posix.sync(ours.fd)
-                posix.sync(directory)
+                try:
+                    posix.sync(ours.fd)
+                    posix.sync(directory)
+                except OSError as error:
+                    # What the disk holds is unknown now, and a second fsync would not tell either: the
+                    # writer's own file takes its place again.
+                    _put_back(directory, name, under or temporary, ours, words)
+                    _unlink(directory, {temporary, *superseded} - {under or temporary})
+                    raise RefusedError(
+                        f"{name} cannot be written to the disk ({posix.reason(error)}), and is as it was"
+                    ) from error
                 _unlink(directory, [temporary, *superseded])
                 opened.remove(ours)
                 return ours

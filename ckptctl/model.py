@@ -331,6 +331,7 @@ class Report:
         failed: What could not be deleted.
         freed_bytes: What the file system has got back.
         notes: What else the user should know.
+        refused: Why it ended before everything was deleted, if going on might have cost data.
     """
 
     plan: Plan
@@ -340,3 +341,4 @@ class Report:
     failed: tuple[Failure, ...] = ()
     freed_bytes: int = 0
     notes: tuple[str, ...] = field(default=())
+    refused: str | None = None

@@ -5,8 +5,12 @@
 3. The state file is replaced by one that no longer lists the victims (see `ckptctl.exchange`). If the trainer
    spoke in the meantime, scan and plan are made again from its words, and only what was a victim before *and*
    is one now goes on being one.
-4. Each victim: its index, then its shards, then its .meta (see `ckptctl.removal`). Before each, a look at the
-   state file: if the trainer has written it since, step 3's reading is done again.
+4. The state file, the newest checkpoints and the directory are waited for until they are on the disk: no
+   trainer does that, and after a power cut the old ones must not be gone with the new ones empty. Where the
+   disk does not say that it has them, nothing is deleted.
+5. Each victim: its index, then its shards, then its .meta (see `ckptctl.removal`). Before each, a look at the
+   state file: if the trainer has written it since, step 3's reading is done again; and one at the directory's
+   path: if that leads elsewhere by now (a mount that went away, another directory in its place), it ends.
 
 A crash at any point leaves leftovers at worst: never a state that names a victim as the latest, never a
 checkpoint with an index and without its data. An entry in the state whose files are gone is harmless to
@@ -25,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import exchange, posix, recovery, removal, statefile
-from ckptctl.errors import CkptctlError
+from ckptctl.errors import CkptctlError, RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
 from ckptctl.naming import STATE_FILE
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections, plan
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 _ATTEMPTS = 8
 """How often the state file is tried because the trainer spoke meanwhile, before it stays as it wants it."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""How the system says that the state file is not ours to write; any other error puts it in doubt."""
 
 
 def prune(
@@ -155,10 +161,12 @@ class _Work:
             announce(made)
             self.victims = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
             recorded = self.stop() or self._record()
+            if self.victims and not self.stop():
+                self._sync(made)
             with posix.signals_held() as signals:
                 report = self._delete(made, lambda: bool(signals) or self.stop())
-            if not recorded and self._record():
-                self.notes.append("the disk was full: the state file was written after the deletions")
+            if not recorded:
+                report = self._record_late(report)
             return replace(report, notes=tuple(self.notes))
 
     def _record(self) -> bool:
@@ -177,8 +185,44 @@ class _Work:
         except OSError as error:
             if error.errno in _FULL:
                 return False
+            if error.errno not in _FORBIDDEN:
+                raise RefusedError(
+                    f"{self.directory.path}: the state file cannot be written: {posix.reason(error)}"
+                ) from error
             self.notes.append(f"the state file was left alone: {posix.reason(error)}")
         return True
+
+    def _record_late(self, report: Report) -> Report:
+        try:
+            if self._record():
+                self.notes.append("the disk was full: the state file was written after the deletions")
+        except CkptctlError as error:
+            return replace(report, refused=str(error))
+        return report
+
+    def _sync(self, made: Plan) -> None:
+        """Waits until what stays is on the disk, as far as the deletions lean on it.
+
+        Raises:
+            RefusedError: The disk does not say so.
+        """
+        counting = [decision.checkpoint for decision in made.keep if decision.counts]
+        try:
+            for file in [file for checkpoint in counting for file in checkpoint.files]:
+                with contextlib.suppress(FileNotFoundError):  # the trainer has deleted it
+                    fd = posix.open_regular(self.directory.fd, file.name)
+                    try:
+                        posix.sync(fd)
+                    finally:
+                        os.close(fd)
+            if self.current is not None:
+                posix.sync(self.current.fd)
+            posix.sync(self.directory.fd)
+        except OSError as error:
+            raise RefusedError(
+                f"{self.directory.path}: it cannot be told whether what is to stay is on the disk: "
+                f"{posix.reason(error)}; nothing was deleted"
+            ) from error
 
     def _replace(self) -> bool:
         """Replaces the state file once; False if the trainer spoke in between, and its words stand again.
@@ -207,12 +251,19 @@ class _Work:
         deleted: list[str] = []
         failed: list[Failure] = []
         freed = 0
+        refused = None
         for decision in made.delete:
             name = decision.checkpoint.name
             if stop():
                 self.notes.append("stopped before everything was deleted")
                 break
-            self._look_again()
+            try:
+                self._look_again()
+            except CkptctlError as error:
+                if not deleted:
+                    raise
+                refused = str(error)
+                break
             if name not in self.victims:
                 continue
             if not all(map(removal.is_removable, decision.checkpoint.files)):
@@ -227,10 +278,17 @@ class _Work:
             except OSError as error:
                 failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}"))
         spared = tuple(d.checkpoint.name for d in made.delete if d.checkpoint.name not in self.victims)
-        return Report(made, False, tuple(deleted), spared, tuple(failed), freed)
+        return Report(made, False, tuple(deleted), spared, tuple(failed), freed, refused=refused)
 
     def _look_again(self) -> None:
-        """Derives the victims anew if the trainer has written the state file since they were."""
+        """Derives the victims anew if the trainer has written the state file since they were.
+
+        Raises:
+            RefusedError: Nobody knows any more what is to go; see `ckptctl.plan`.
+            UnreadableError: The directory cannot be listed, or its path leads elsewhere.
+            StoppedError: See `prune`.
+        """
+        posix.expect_at_path(self.directory)
         fd = self.directory.fd
         if self.current is None:
             try:
@@ -244,13 +302,8 @@ class _Work:
         self._derive(state)
 
     def _derive(self, state: State) -> None:
-        """Keeps as victims only what is one by the trainer's newest words too."""
-        try:
-            made = self.plan(state)
-        except CkptctlError as error:
-            self.notes.append(f"stopped: {error}")
-            self.victims = {}
-            return
+        """Keeps as victims only what is one by the trainer's newest words too. Raises: see `_look_again`."""
+        made = self.plan(state)
         now = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
         self.victims = {
             name: victim

@@ -203,6 +203,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "failed": [{"name": failure.name, "error": failure.error} for failure in report.failed],
         "freed_bytes": report.freed_bytes,
         "notes": [*report.plan.notes, *report.notes],
+        "refused": report.refused,
     }
 
 

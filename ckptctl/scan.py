@@ -6,6 +6,7 @@ for once, while the other way round it would look missing.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -111,12 +112,9 @@ def scan_open(
         What is there.
 
     Raises:
-        UnreadableError: It cannot be listed.
+        UnreadableError: It cannot be listed, or its listing lacks what is there.
     """
-    try:
-        found = list_files(directory)
-    except OSError as error:
-        raise UnreadableError(f"{directory.path} cannot be listed: {posix.reason(error)}") from error
+    found = _list(directory, state)
     state = _resolve(state, found)
     looker = Looker(directory, detailed=detailed)
     moment = time.time() if now is None else now
@@ -146,6 +144,48 @@ def _resolve(state: State, found: Listing) -> State:
     return replace(
         state, latest=settle(state.latest), entries=tuple(settle(entry) for entry in state.entries)
     )
+
+
+def _list(directory: OpenDirectory, state: State) -> Listing:
+    """Lists a directory, and looks by name for what the state lists and the listing lacks.
+
+    Raises:
+        UnreadableError: It cannot be listed, or not all of what is there.
+    """
+    lacking: str | None = None
+    try:
+        for _ in range(2):  # in the first, something may have been saved again meanwhile
+            found = list_files(directory)
+            lacking = next((name for name in _lacking(found, state) if _is_there(directory, name)), None)
+            if lacking is None:
+                return found
+    except OSError as error:
+        raise UnreadableError(f"{directory.path} cannot be listed: {posix.reason(error)}") from error
+    raise UnreadableError(
+        f"{directory.path} cannot be listed: {lacking} is there, and the listing lacks it; is the file "
+        "system all right?"
+    )
+
+
+def _lacking(found: Listing, state: State) -> Iterator[str]:
+    """The indexes of checkpoints that the state lists and the listing lacks; they are mostly gone indeed."""
+    for entry in (*state.entries, state.latest):
+        if entry is not None and entry.name:
+            group = found.groups.get(entry.name)
+            if group is None or group.index is None:
+                yield f"{entry.name}.index"
+
+
+def _is_there(directory: OpenDirectory, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+    except ValueError:
+        return False
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENAMETOOLONG}:
+            return False
+        raise
+    return True
 
 
 def _group(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import errno
 import os
 import shutil
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fabricate
 import pytest
@@ -15,7 +17,7 @@ from fabricate import EPOCH
 
 import ckptctl
 from ckptctl import posix
-from ckptctl.errors import LockedError, RefusedError
+from ckptctl.errors import LockedError, RefusedError, UnreadableError
 from ckptctl.model import StateStatus
 from ckptctl.plan import Protections
 from ckptctl.policy import Newest, Policy
@@ -23,6 +25,7 @@ from ckptctl.prune import prune
 from ckptctl.scan import scan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 THREE = Policy((Newest(3),))
@@ -388,3 +391,129 @@ def test_python_api(tmp_path: Path) -> None:
     planned = ckptctl.plan(directory, policy, Protections(protect=("ckpt-1",)))
     assert [decision.checkpoint.name for decision in planned.delete] == ["ckpt-2", "ckpt-3"]
     assert ckptctl.prune(tmp_path, policy).deleted == ("ckpt-1", "ckpt-2", "ckpt-3")
+
+
+class ShortListing:
+    """A listing that leaves out some names, as a file system in trouble may, or breaks off with an error."""
+
+    def __init__(
+        self, entries: Iterator[os.DirEntry[str]], without: set[str], broken_after: int | None
+    ) -> None:
+        self._entries = entries
+        self._without = without
+        self._left = broken_after
+
+    def __enter__(self) -> ShortListing:  # noqa: PYI034 - typing.Self needs 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entries.close()  # type: ignore[attr-defined]
+
+    def __iter__(self) -> ShortListing:
+        return self
+
+    def __next__(self) -> os.DirEntry[str]:
+        if self._left == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self._left is not None:
+            self._left -= 1
+        entry = next(self._entries)
+        return next(self) if entry.name in self._without else entry
+
+
+@contextlib.contextmanager
+def shortened(*without: str, broken_after: int | None = None) -> Iterator[None]:
+    """Has every listing leave out these names, or break off after so many entries."""
+    scandir = os.scandir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", lambda fd: ShortListing(scandir(fd), set(without), broken_after))
+        yield
+
+
+@pytest.mark.parametrize("entries", range(13))
+def test_listing_that_breaks_off_deletes_nothing(tmp_path: Path, entries: int) -> None:
+    """Wherever a listing ends with an error, it is none to plan on."""
+    fabricate.run(tmp_path, 6)
+    before = fabricate.contents(tmp_path)
+    broken = pytest.raises(UnreadableError, match="cannot be listed: Input/output error")
+    with broken, shortened(broken_after=entries):
+        prune(tmp_path, THREE)
+    assert fabricate.contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("lacking", ["ckpt-6.index", "ckpt-2.index"])
+def test_listing_that_lacks_what_the_state_lists_deletes_nothing(tmp_path: Path, lacking: str) -> None:
+    """A listed checkpoint that is there by name and not in the listing shows that the listing is short."""
+    fabricate.run(tmp_path, 6)
+    before = fabricate.contents(tmp_path)
+    short = pytest.raises(UnreadableError, match=f"{lacking} is there, and the listing lacks it")
+    with short, shortened(lacking):
+        prune(tmp_path, THREE)
+    assert fabricate.contents(tmp_path) == before
+
+
+def test_listing_that_lacks_a_shard_breaks_no_checkpoint(tmp_path: Path) -> None:
+    """A whole checkpoint is not deleted as a broken one because its shard was left out of a listing."""
+    fabricate.run(tmp_path, 6)
+    with shortened("ckpt-5.data-00000-of-00001"):
+        report = prune(tmp_path, THREE)
+    assert fabricate.names(tmp_path) == {"ckpt-3", *NEWEST}
+    (why,) = [one.reasons for one in report.plan.keep if one.checkpoint.name == "ckpt-5"]
+    assert any("is there, and the listing of the directory lacks it" in reason for reason in why)
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_disk_that_fails_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """Whichever write or fsync fails, the state stays as it is and nothing is deleted."""
+    real = getattr(os, call)
+    done: list[int] = []
+
+    def failing(*arguments: Any) -> Any:
+        if len(done) == moment:
+            raise OSError(number, os.strerror(number))
+        done.append(0)
+        return real(*arguments)
+
+    monkeypatch.setattr(os, call, failing)
+    for moment in range(20):  # noqa: B007 - read in `failing`
+        run = fresh(tmp_path / "run")
+        before = fabricate.contents(run)
+        done.clear()
+        try:
+            prune(run, THREE)
+        except RefusedError as error:
+            assert os.strerror(number) in str(error)  # noqa: PT017 - one of the moments has no call
+            after = fabricate.contents(run)
+            if after["checkpoint"] == before["checkpoint"]:
+                assert after == before
+            assert after.keys() == before.keys()
+            continue
+        assert fabricate.names(run) == NEWEST
+        break
+    assert moment >= (9 if call == "fsync" else 1)
+
+
+@pytest.mark.parametrize("place", [None, "another", "link"])
+def test_directory_that_is_moved_away_keeps_what_is_left(tmp_path: Path, place: str | None) -> None:
+    """A directory that is no longer at its path, as after a mount went away, loses nothing more."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    fabricate.run(run, 6, listed=0)
+
+    def move_after_one() -> bool:
+        if not moved.exists() and "ckpt-1" not in fabricate.names(run):
+            run.rename(moved)
+            if place == "another":
+                fabricate.run(run, 6)
+            elif place == "link":
+                run.symlink_to(fabricate.run(tmp_path / "other", 6))
+        return False
+
+    report = prune(run, THREE, stop=move_after_one)
+    assert report.deleted == ("ckpt-1",)
+    assert report.refused is not None
+    assert "no longer is where it was" in report.refused
+    assert fabricate.names(moved) == {"ckpt-2", "ckpt-3", *NEWEST}
+    assert place is None or len(fabricate.names(run)) == 6
