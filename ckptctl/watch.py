@@ -26,6 +26,7 @@ from ckptctl import naming, posix, tensorflow
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
+from ckptctl.roots import expect_directory, real_path, run_directory
 
 if TYPE_CHECKING:
     import socket
@@ -110,6 +111,9 @@ class Watcher:
         poll: Ask the file system again and again in place of waiting for its events.
         dry_run: Say what would be deleted, and touch nothing.
         report: Is given every event.
+
+    Raises:
+        UnreadableError: A path leads nowhere, since the current directory has been deleted.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class Watcher:
         dry_run: bool = False,
         report: Callable[[Event], None] = lambda _: None,
     ) -> None:
-        self._roots = [_Root(path) for path in {os.path.realpath(path): path for path in paths}.values()]
+        self._roots = [_Root(path) for path in {real_path(path): path for path in paths}.values()]
         self._policy = policy
         self._protections = protections
         self._latest_filename = latest_filename
@@ -158,7 +162,7 @@ class Watcher:
             TensorFlowError: TensorFlow cannot be loaded.
         """
         for root in self._roots:
-            _expect_directory(root.path)
+            expect_directory(root.path)
         self._observer = PollingObserver() if self._poll else Observer()
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # the rescan mends what it complains of
         tensorflow.preload()
@@ -309,7 +313,7 @@ class Watcher:
     def _aim(self, root: _Root) -> None:
         """Has watchdog look at what the root's path leads to now, or at the ancestor where it will appear."""
         there = os.path.isdir(root.path)
-        target = os.path.realpath(root.path)
+        target = real_path(root.path)
         while not os.path.isdir(target):
             target = os.path.dirname(target)
         try:
@@ -378,29 +382,8 @@ class Watcher:
             if inside == ".." or inside.startswith("../"):
                 continue
             if event.is_directory:
-                self._marks.put(_run_directory(root.path, inside))
-            self._marks.put(_run_directory(root.path, os.path.dirname(inside)))
-
-
-def _expect_directory(path: str) -> None:
-    """Raises UnreadableError for what no waiting will make a directory; one that is not there is no error."""
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        if path:
-            return
-    except (OSError, ValueError):
-        pass  # told in the same words as ever, right below
-    with posix.open_directory(path):
-        pass
-
-
-def _run_directory(root: str, inside: str) -> str:
-    """The directory that a trainer writes to, for one in which parts of a save are made."""
-    parts = [part for part in inside.split("/") if part not in {"", "."}]
-    while parts and naming.is_leftover_directory(parts[-1]):
-        parts.pop()
-    return os.path.join(root, *parts)
+                self._marks.put(run_directory(root.path, inside))
+            self._marks.put(run_directory(root.path, os.path.dirname(inside)))
 
 
 class _Handler(FileSystemEventHandler):

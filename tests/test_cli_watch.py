@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fabricate
@@ -26,7 +27,6 @@ from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 DEADLINE = 30.0
 """Seconds after which something that a test waits for will not happen any more; less than `--rescan`."""
@@ -626,3 +626,63 @@ def test_watch_that_verifies_keeps_three_that_restore(tmp_path: Path, watch: Cal
     watching.until(lambda: not {"model-3", "model-9", "model-15"} & fabricate.names(run))
     watching.stop()
     assert "model-18" in fabricate.names(run), "the latest stays, broken as it is"
+
+
+def test_current_directory_that_is_deleted(tmp_path: Path) -> None:
+    """A watch that begins nowhere says which path it cannot follow, and what to do."""
+    program = (
+        "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    for argument, shown in (((), "."), (("run",), "run")):
+        (tmp_path / "gone").mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", program, "-m", "ckptctl", "watch", "--keep=3", *argument],
+            cwd=tmp_path / "gone",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == (
+            f"ckptctl: {shown}: begins in the current directory, which has been deleted; go to one that is "
+            "there, or name DIR by a path from the root\n"
+        )
+
+
+def test_directory_stands_in_a_line_once(tmp_path: Path) -> None:
+    """What is wrong with a directory is told with its path, and not with its path twice."""
+    fabricate.run(tmp_path / "run", 3)
+    (tmp_path / "run" / "checkpoint").write_text("garbled {")
+    with subprocess.Popen(
+        [sys.executable, "-m", "ckptctl", "watch", "--keep=3", str(tmp_path / "run")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.terminate()
+    assert line.count(f"{tmp_path}/run: ") == 1
+    assert f" {tmp_path}/run: the state file" in line
+
+
+def test_no_time_between_rescans(tmp_path: Path) -> None:
+    """A rescan and a settle time of 0 are no busy loop: in a second there are ten looks at most, about."""
+    (tmp_path / "run").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ckptctl", "watch", "--keep=3", "--rescan=0", "--settle=0s", tmp_path / "run"],
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert b": watching" in process.stdout.readline()
+
+        def seconds() -> float:
+            numbers = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+        before = seconds()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        busy = seconds() - before
+        process.terminate()
+    assert busy < 1

@@ -26,6 +26,7 @@ FLOOR = {
     "removal": 2,
     "atomic": 2,
     "pinfile": 2,
+    "roots": 2,
     "recovery": 3,
     "policy": 2,
     "writers": 1,

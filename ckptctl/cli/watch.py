@@ -99,9 +99,10 @@ def _print_json(event: Event) -> None:
 
 def _print_line(event: Event) -> None:
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
-    where = escape(event.directory) + ": " if event.directory else ""
+    where = f"{event.directory}: " if event.directory else ""
     for number, words in enumerate(_words(event)):
-        click.echo(f"{moment} {where}{'' if number == 0 else '  '}{escape(words)}", err=event.event in _WRONG)
+        line = f"{where}{'' if number == 0 else '  '}{words.removeprefix(where)}"
+        click.echo(f"{moment} {escape(line)}", err=event.event in _WRONG)
 
 
 _WRONG = frozenset({"refused", "failed"})
