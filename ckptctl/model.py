@@ -176,6 +176,7 @@ class Checkpoint:
             `keep_checkpoint_every_n_hours` may have left it to be kept for ever.
         pinned: Whether the user wants it kept until it is unpinned.
         linked_from: Names of links in the directory that lead to one of its files.
+        used_by: A process that has one of its files open, if that was asked for.
         problem: Why it is not complete.
         doubt: Why it cannot be told whether it restores; it then counts for nothing, and stays.
         details: What it holds, if that was asked for.
@@ -195,6 +196,7 @@ class Checkpoint:
     preserved: bool = False
     pinned: bool = False
     linked_from: tuple[str, ...] = ()
+    used_by: int | None = None
     problem: str | None = None
     doubt: str | None = None
     details: Details | None = None

@@ -41,12 +41,14 @@ class Protections:
         protect: Names, or patterns with `*` and `?`, that are kept.
         include_preserved: Lets the policy decide about preserved checkpoints too.
         order: By what "newest" is judged; None: by both, and what either keeps is kept.
+        skip_open: Keeps what a process of this machine has open, as far as `ckptctl.openfiles` tells.
     """
 
     min_age: float = 0.0
     protect: tuple[str, ...] = ()
     include_preserved: bool = False
     order: Order | None = None
+    skip_open: bool = False
 
     def __post_init__(self) -> None:
         if not self.min_age >= 0:
@@ -238,6 +240,8 @@ def _protections(
         yield _PRESERVED
     if checkpoint.pinned:
         yield "pinned"
+    if protections.skip_open and checkpoint.used_by is not None:
+        yield f"open in process {checkpoint.used_by}"
     for pattern in protections.protect:
         if matches(checkpoint.name, pattern):
             yield f"protected by --protect {pattern}"

@@ -28,7 +28,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import exchange, posix, recovery, removal, statefile
+from ckptctl import exchange, openfiles, posix, recovery, removal, statefile
 from ckptctl.errors import CkptctlError, RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
 from ckptctl.naming import STATE_FILE
@@ -118,7 +118,7 @@ def prune_open(
             snapshot.close()
         made = work.plan(state)
         announce(made)
-        return Report(made, dry_run=True)
+        return Report(made, dry_run=True, notes=tuple(work.notes))
     with recovery.locked(directory, latest_filename) as unlocked:
         if unlocked is not None:
             work.notes.append(unlocked)
@@ -148,7 +148,24 @@ class _Work:
         statefile.refuse_misspelt(self.directory, self.latest_filename, state)
         scanned = scan_open(self.directory, state)
         self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
-        return self.proofs.plan(self.directory, scanned, self._decide, self.stop)
+        made = self.proofs.plan(self.directory, scanned, self._decide, self.stop)
+        if not made.delete or not self.protections.skip_open:
+            return made
+        return self.proofs.plan(self.directory, self._used(scanned), self._decide, self.stop)
+
+    def _used(self, scanned: Directory) -> Directory:
+        """What was scanned, with who has it open."""
+        on_disk = [one for one in scanned.checkpoints if one.on_disk]
+        found = openfiles.users(self.directory, [file for one in on_disk for file in one.files])
+        if found.hidden:
+            self.notes.append(f"what other users have open cannot be seen here (processes: {found.hidden:,})")
+
+        def used_by(one: Checkpoint) -> int | None:
+            return next((found.pids[file.name] for file in one.files if file.name in found.pids), None)
+
+        return replace(
+            scanned, checkpoints=tuple(replace(one, used_by=used_by(one)) for one in scanned.checkpoints)
+        )
 
     def _decide(self, scanned: Directory) -> Plan:
         return plan(scanned, self.policy, self.protections)
@@ -167,7 +184,7 @@ class _Work:
                 report = self._delete(made, lambda: bool(signals) or self.stop())
             if not recorded:
                 report = self._record_late(report)
-            return replace(report, notes=tuple(self.notes))
+            return replace(report, notes=tuple(dict.fromkeys(self.notes)))
 
     def _record(self) -> bool:
         """Takes the victims out of the state file; False if the disk is too full to write it."""

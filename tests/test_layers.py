@@ -23,6 +23,7 @@ FLOOR = {
     "bundle": 2,
     "chronology": 2,
     "exchange": 2,
+    "openfiles": 2,
     "removal": 2,
     "atomic": 2,
     "pinfile": 2,
