@@ -21,7 +21,6 @@ import functools
 import gc
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 import threading
@@ -135,6 +134,8 @@ def _load() -> Any:
             return _import_module()
         finally:
             # What it logs is a verdict on the state file, and that verdict is reported by us.
+            import logging  # noqa: PLC0415 - the other reader does without
+
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
             # TensorFlow's objects stay for good: the collector need not go through them again and again.
             gc.freeze()

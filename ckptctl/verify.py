@@ -23,7 +23,6 @@ from ckptctl.errors import BundleError, UnreadableError, UnsupportedError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint
 from ckptctl.posix import reason
-from ckptctl.restore import ProofStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -177,16 +176,16 @@ def _verify_once(
         return _lost(checkpoint, level, VerdictStatus.UNREADABLE, f"cannot be read: {reason(error)}")
 
 
-_PROVED = {
-    ProofStatus.PROVEN: VerdictStatus.OK,
-    ProofStatus.READABLE: VerdictStatus.READABLE,
-    ProofStatus.FAILED: VerdictStatus.UNRESTORABLE,
-}
-
-
 def _restored(verdict: Verdict, proof: RestoreProof) -> Verdict:
     """The verdict on what passed, after a restore."""
-    return replace(verdict, status=_PROVED[proof.status], level=Level.RESTORE, findings=proof.findings)
+    from ckptctl.restore import ProofStatus  # noqa: PLC0415 - only who restores has loaded it
+
+    status = {
+        ProofStatus.PROVEN: VerdictStatus.OK,
+        ProofStatus.READABLE: VerdictStatus.READABLE,
+        ProofStatus.FAILED: VerdictStatus.UNRESTORABLE,
+    }[proof.status]
+    return replace(verdict, status=status, level=Level.RESTORE, findings=proof.findings)
 
 
 def _verify_v2(checkpoint: OpenCheckpoint, level: Level, workers: int, progress: Progress | None) -> Verdict:

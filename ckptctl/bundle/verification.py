@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from ckptctl.errors import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     from ckptctl.bundle.entries import TensorEntry
     from ckptctl.bundle.source import OpenShard, Source
@@ -103,6 +103,14 @@ def _shard_sizes(index: Index, open_shard: OpenShard, report: Report) -> dict[in
     return sizes
 
 
+def _pool(workers: int) -> ThreadPoolExecutor | None:
+    if workers == 1:
+        return None
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - takes 7 ms, which only reading pays for
+
+    return ThreadPoolExecutor(workers)
+
+
 class _Reader:
     """Reads shards with several threads, and puts the results together in one."""
 
@@ -121,7 +129,7 @@ class _Reader:
         self._progress = progress
         self._total = index.data_bytes
         self._local = threading.local()
-        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._pool = _pool(workers)
         self.checked = 0
 
     def __enter__(self) -> _Reader:  # noqa: PYI034 - typing.Self needs 3.11
@@ -171,6 +179,8 @@ class _Reader:
         if self._pool is None:
             yield from (self._job(source, job) for job in work)
             return
+        from concurrent.futures import as_completed  # noqa: PLC0415 - as in `_pool`
+
         futures = [self._pool.submit(self._job, source, job) for job in work]
         for future in as_completed(futures):
             yield future.result()

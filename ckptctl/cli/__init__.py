@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import importlib
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptctl import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _OURS = object()
 """Says that the process is ours from start to end, and not a notebook's that calls `cli`."""
@@ -45,6 +49,13 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click import shell_completion  # noqa: PLC0415 - no other use of Click needs it
+
+        fit = [name for name in _COMMANDS if name.startswith(incomplete)]
+        found = [shell_completion.CompletionItem(name, help=_COMMANDS[name]) for name in fit]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         # `--version` does without: it takes as long as Click does.
@@ -89,6 +100,10 @@ def cli(*, state_reader: str) -> None:
 
 def main() -> None:
     """Runs the command line, in a process of our own."""
+    if "_CKPTCTL_COMPLETE" in os.environ:
+        from ckptctl.cli import completion  # noqa: PLC0415 - a shell asks, and no one else
+
+        completion.register()
     gc.set_threshold(100_000)  # what a command reads it keeps to its end: no need to go through it often
     cli(obj=_OURS)
 

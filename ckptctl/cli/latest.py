@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="latest")
-@click.argument("path", metavar="[DIR]", default=".", type=click.Path(readable=False))
+@options.directory
 @click.option("--verified", is_flag=True, help="Go back to the newest that passes `ckptctl verify`.")
 @options.workers
 @options.latest_filename

@@ -10,15 +10,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from ckptctl import naming, units
+from ckptctl.cli import completion
 from ckptctl.errors import PolicyError
-from ckptctl.plan import Order, Protections
-from ckptctl.policy import Newest, Policy, Rule
-from ckptctl.proof import Proofs
-from ckptctl.restore import Restorer
-from ckptctl.verify import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from ckptctl.plan import Protections
+    from ckptctl.policy import Policy, Rule
+    from ckptctl.proof import Proofs
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -74,16 +74,31 @@ def _file_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-directories = click.argument("directories", metavar="[DIR]...", nargs=-1, type=click.Path(readable=False))
+_PATH = click.Path(readable=False)
+
+directory = click.argument(
+    "path", metavar="[DIR]", default=".", type=_PATH, shell_complete=completion.directories
+)
+directories = click.argument(
+    "directories", metavar="[DIR]...", nargs=-1, type=_PATH, shell_complete=completion.directories
+)
 
 
 def checkpoint(name: str) -> Callable[[_F], _F]:
     """An argument of that name: a checkpoint's prefix, or the path of any of its files."""
-    return click.argument(name, metavar=name.upper(), type=click.Path(readable=False))
+    return click.argument(name, metavar=name.upper(), type=_PATH, shell_complete=completion.checkpoints)
 
 
 checkpoints = click.argument(
-    "checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(readable=False)
+    "checkpoints",
+    metavar="CHECKPOINT...",
+    nargs=-1,
+    required=True,
+    type=_PATH,
+    shell_complete=completion.checkpoints,
+)
+paths = click.argument(
+    "paths", metavar="[DIR|CHECKPOINT]...", nargs=-1, type=_PATH, shell_complete=completion.checkpoints
 )
 
 
@@ -123,35 +138,30 @@ workers = click.option(
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and touch nothing.")
 
 
-def _level(ctx: click.Context, param: click.Parameter, value: str) -> Level:  # noqa: ARG001 - Click's
-    return Level.INDEX if value == _QUICK else Level(value)
-
-
-_QUICK = "quick"
-
 verify = click.option(
     "--verify",
     "level",
-    type=click.Choice([_QUICK, *(level.value for level in Level if level is not Level.INDEX)]),
+    type=click.Choice(["quick", "data", "finite", "restore"]),
     is_flag=False,
-    flag_value=Level.DATA.value,
-    default=_QUICK,
+    flag_value="data",
+    default="quick",
     show_default=True,
-    callback=_level,
     help="What a checkpoint has to pass to count: its index and the lengths of its shards (quick), every "
     "checksum (data; --verify alone), no NaN or Inf besides (finite), a restore by TensorFlow (restore).",
 )
-"""Gives a `Level`; see `proofs`."""
+"""Gives the word that `proofs` takes."""
 
 
 @contextlib.contextmanager
-def proofs(level: Level, workers: int) -> Iterator[Proofs]:
+def proofs(level: str, workers: int) -> Iterator[Proofs]:
     """What the options `verify` and `workers` ask for."""
-    if level is not Level.RESTORE:
-        yield Proofs(level, workers)
-        return
-    with Restorer() as restorer:
-        yield Proofs(level, workers, restorer)
+    from ckptctl.proof import Proofs  # noqa: PLC0415 - of no use to whoever asks for no proof
+    from ckptctl.restore import Restorer  # noqa: PLC0415
+    from ckptctl.verify import Level  # noqa: PLC0415
+
+    asked = Level.INDEX if level == "quick" else Level(level)
+    with Restorer() if asked is Level.RESTORE else contextlib.nullcontext() as restorer:
+        yield Proofs(asked, workers, restorer)
 
 
 def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -165,7 +175,7 @@ def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 order = click.option(
     "--order",
-    type=click.Choice([order.value for order in Order]),
+    type=click.Choice(["time", "step"]),
     help="What makes a checkpoint newer where time and step disagree; without it, both are heard.",
 )
 retention = _stack(
@@ -181,12 +191,18 @@ retention = _stack(
         "--protect",
         multiple=True,
         metavar="NAME",
+        shell_complete=completion.protected,
         help="Keep this checkpoint whatever the policy says; * and ? stand for anything. Repeatable.",
     ),
     click.option(
         "--include-preserved",
         is_flag=True,
         help="Let the policy decide about checkpoints that keep_checkpoint_every_n_hours may have preserved.",
+    ),
+    click.option(
+        "--skip-open",
+        is_flag=True,
+        help="Keep, this time, what another process of this machine has open: a reader, an evaluation, a copy.",
     ),
     order,
 )
@@ -199,6 +215,8 @@ def policy_of(options: Mapping[str, Any]) -> Policy:
     Raises:
         PolicyError: It is empty or makes no sense.
     """
+    from ckptctl.policy import Newest, Policy  # noqa: PLC0415 - as in `proofs`
+
     rules: list[Rule] = []
     if options["keep"] is not None:
         rules.append(Newest(options["keep"]))
@@ -207,9 +225,12 @@ def policy_of(options: Mapping[str, Any]) -> Policy:
 
 def protections_of(options: Mapping[str, Any]) -> Protections:
     """The protections that the options of `retention` make."""
+    from ckptctl.plan import Order, Protections  # noqa: PLC0415 - as in `proofs`
+
     return Protections(
         min_age=options["min_age"],
         protect=tuple(naming.prefix_of(name).rpartition("/")[2] for name in options["protect"]),
         include_preserved=options["include_preserved"],
         order=None if options["order"] is None else Order(options["order"]),
+        skip_open=options["skip_open"],
     )

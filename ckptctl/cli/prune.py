@@ -18,7 +18,6 @@ from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from ckptctl.model import Plan, Report
-    from ckptctl.verify import Level
 
 
 @click.command(name="prune")
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 def command(
     *,
     directories: tuple[str, ...],
-    level: Level,
+    level: str,
     workers: int,
     dry_run: bool,
     latest_filename: str,
@@ -94,6 +93,8 @@ def command(
                         _show(report)
                     if report.failed:
                         outcome.add(Exit.FOUND)
+                    if report.refused is not None:
+                        outcome.add(Exit.REFUSED)
             if as_json:
                 found = [render.report_json(report) for report in reports]
                 click.echo(json.dumps({"directories": found}, indent=2))
@@ -107,6 +108,8 @@ def _show(report: Report) -> None:
         complain(f"{name} stays: the trainer wrote it or named it in the meantime")
     for failure in report.failed:
         complain(f"{failure.name} could not be deleted: {failure.error}")
+    if report.refused is not None:
+        complain(f"stopped before everything was deleted: {report.refused}")
     click.echo(render.outcome(report))
 
 

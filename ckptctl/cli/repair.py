@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,12 +13,9 @@ from ckptctl.cli.progress import interruptible
 from ckptctl.plan import Order
 from ckptctl.repair import repair
 
-if TYPE_CHECKING:
-    from ckptctl.verify import Level
-
 
 @click.command(name="repair")
-@click.argument("path", metavar="[DIR]", default=".", type=click.Path(readable=False))
+@options.directory
 @options.verify
 @options.order
 @options.workers
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
 def command(
     *,
     path: str,
-    level: Level,
+    level: str,
     order: str | None,
     workers: int,
     dry_run: bool,

@@ -18,7 +18,6 @@ from ckptctl.cli.progress import Progress
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint, find
-from ckptctl.restore import Restorer
 from ckptctl.scan import scan_open
 from ckptctl.verify import Level, Verdict, VerdictStatus, open_scanned, verify
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from ckptctl.model import Checkpoint, Directory
     from ckptctl.posix import OpenDirectory
+    from ckptctl.restore import Restorer
 
 _EXITS = {
     VerdictStatus.OK: Exit.FINE,
@@ -40,7 +40,7 @@ _EXITS = {
 
 
 @click.command(name="verify")
-@click.argument("paths", metavar="[DIR|CHECKPOINT]...", nargs=-1, type=click.Path(readable=False))
+@options.paths
 @click.option("--quick", is_flag=True, help="Look at the index and the lengths of the shards; read no data.")
 @click.option("--finite", is_flag=True, help="Look for NaN and Inf in every floating tensor too.")
 @click.option(
@@ -87,9 +87,8 @@ def command(
     outcome = Outcome()
     targets = list(_targets(paths or (".",), outcome, recursive=recursive))
     verdicts = []
-    restorer = Restorer() if restore else None
     with (
-        restorer or contextlib.nullcontext(),
+        _restorer(wanted=restore) as restorer,
         Progress([target.bytes for target in targets]) as progress,
     ):
         for target in targets:
@@ -102,6 +101,14 @@ def command(
     elif verdicts:
         _show(verdicts, level, form)
     outcome.exit()
+
+
+def _restorer(*, wanted: bool) -> contextlib.AbstractContextManager[Restorer | None]:
+    if not wanted:
+        return contextlib.nullcontext()
+    from ckptctl.restore import Restorer  # noqa: PLC0415 - what starts processes is loaded for this alone
+
+    return Restorer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from ckptctl.cli import options
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
 from ckptctl.watch import Event, Watcher
-
-if TYPE_CHECKING:
-    from ckptctl.verify import Level
 
 
 @click.command(name="watch")
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 def command(
     *,
     directories: tuple[str, ...],
-    level: Level,
+    level: str,
     workers: int,
     dry_run: bool,
     recursive: bool,
