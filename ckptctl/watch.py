@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
+    from ckptctl.model import Report
     from ckptctl.policy import Policy
     from ckptctl.proof import Proofs
 
@@ -261,6 +262,10 @@ class Watcher:
         except (CkptctlError, OSError) as error:
             self._say_once("refused", path, error=str(error))
             return
+        self._tell(path, report)
+
+    def _tell(self, path: str, report: Report) -> None:
+        """Says what came of a look at a directory."""
         notes = [*report.plan.notes, *report.notes]
         deleted = [d.checkpoint.name for d in report.plan.delete] if self._dry_run else list(report.deleted)
         staying = len(report.plan.decisions) - len(deleted)
@@ -270,7 +275,12 @@ class Watcher:
         elif deleted:
             self._say("pruned", path, **details)
         failed = [{"name": failure.name, "error": failure.error} for failure in report.failed]
-        self._say_once("failed", path, failed=failed) if failed else self._said.pop(path, None)
+        if failed:
+            self._say_once("failed", path, failed=failed)
+        elif report.refused is not None:
+            self._say_once("refused", path, error=report.refused)
+        else:
+            self._said.pop(path, None)
 
     def _is_there(self, root: _Root) -> bool:
         self._aim(root)
