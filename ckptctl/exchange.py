@@ -147,6 +147,34 @@ def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot]
     return _carry(directory, name, expected=base, words=base, edit=edit)
 
 
+def replace_alone(directory: int, name: str, base: Snapshot, text: bytes) -> Snapshot:
+    """Replaces a file that nobody else writes, where names cannot be exchanged: compare, then rename.
+
+    Somebody who writes it between the two is overwritten. Otherwise as `replace`.
+
+    Raises:
+        OSError: The new file cannot be written. Nothing was changed.
+        RefusedError: Somebody has written it since `base` was taken. Nothing was changed.
+    """
+    temporary, ours = _write(directory, name, _pad(text, _length(base, base)), base, base, durable=True)
+    try:
+        with contextlib.closing(Snapshot.take(directory, name)) as found:
+            same = found.is_same(base)
+        if not same:
+            raise RefusedError(f"{name} was written just now: a trainer is at work")  # noqa: TRY301
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        ours.close()
+        os.unlink(temporary, dir_fd=directory)
+        raise
+    try:
+        posix.sync(directory)
+    except OSError as error:
+        ours.close()
+        raise RefusedError(f"{name} cannot be written to the disk: {posix.reason(error)}") from error
+    return ours
+
+
 def recover(directory: int, name: str) -> None:
     """Finishes or undoes what a killed `replace` left behind. The caller holds the directory's lock.
 

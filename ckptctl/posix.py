@@ -36,7 +36,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
-_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_MACOS_FLAGS = {_RENAME_NOREPLACE: 4, _RENAME_EXCHANGE: 2}
+"""RENAME_EXCL and RENAME_SWAP of its renameatx_np, which takes what renameat2 takes."""
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,14 +317,16 @@ def _renameat2(directory: int, old: str, new: str, flags: int) -> None:
 @functools.cache
 def _libc_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):  # not Linux, or a C library without it
+        library = ctypes.CDLL(None, use_errno=True)
+        macos = not hasattr(library, "renameat2")
+        call = library.renameatx_np if macos else library.renameat2
+    except (OSError, AttributeError):  # another system, or an old C library
         return None
     call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     call.restype = ctypes.c_int
 
     def renameat2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> int:
-        result: int = call(old_dir, old, new_dir, new, flags)
+        result: int = call(old_dir, old, new_dir, new, _MACOS_FLAGS[flags] if macos else flags)
         return result
 
     return renameat2

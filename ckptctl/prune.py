@@ -59,6 +59,7 @@ def prune(
     *,
     latest_filename: str = STATE_FILE,
     proofs: Proofs | None = None,
+    offline: bool = False,
     dry_run: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -72,6 +73,8 @@ def prune(
         latest_filename: The state file's name.
         proofs: What a checkpoint has to pass to count; without it, having a whole index and shards as long as
             that says is enough.
+        offline: No trainer is at work: where the file system cannot exchange names, the state file is
+            compared and renamed over. Elsewhere it changes nothing.
         dry_run: Plan only, touch nothing.
         announce: Is shown the plan before anything is done.
         stop: Asked before each change whether to leave the rest.
@@ -93,6 +96,7 @@ def prune(
             protections,
             latest_filename=latest_filename,
             proofs=proofs,
+            offline=offline,
             dry_run=dry_run,
             announce=announce,
             stop=stop,
@@ -106,12 +110,15 @@ def prune_open(
     *,
     latest_filename: str = STATE_FILE,
     proofs: Proofs | None = None,
+    offline: bool = False,
     dry_run: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Does what `prune` does in a directory that is held open; see there."""
-    work = _Work(directory, policy, protections, latest_filename, proofs or Proofs(Level.INDEX), stop)
+    work = _Work(
+        directory, policy, protections, latest_filename, proofs or Proofs(Level.INDEX), stop, offline
+    )
     if dry_run:
         state, snapshot = statefile.read(directory, latest_filename)
         if snapshot is not None:
@@ -135,6 +142,7 @@ class _Work:
     latest_filename: str
     proofs: Proofs
     stop: Callable[[], bool]
+    offline: bool
     notes: list[str] = field(default_factory=list)
     state: State = ABSENT
     current: Snapshot | None = None
@@ -195,7 +203,8 @@ class _Work:
         except NotImplementedError:
             self.notes.append(
                 "the state file was left alone, since this file system cannot exchange names: what it lists "
-                "beyond the checkpoints that stay is harmless to TensorFlow"
+                "beyond the checkpoints that stay is harmless to TensorFlow; where no trainer is at work, "
+                "--offline writes it"
             )
         except FileNotFoundError:
             pass  # it is gone, which is noticed before the first deletion
@@ -258,7 +267,12 @@ class _Work:
             return words.text if spoke else text
 
         with posix.signals_held():
-            self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+            try:
+                self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+            except NotImplementedError:
+                if not self.offline:
+                    raise
+                self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
             base.close()
         if spoke:
             self._derive(statefile.parse(self.directory, self.latest_filename, self.current))

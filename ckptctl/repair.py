@@ -64,6 +64,7 @@ def repair(
     latest_filename: str = naming.STATE_FILE,
     proofs: Proofs | None = None,
     order: Order | None = None,
+    offline: bool = False,
     dry_run: bool = False,
 ) -> RepairReport:
     """Mends the state file of a directory.
@@ -74,6 +75,8 @@ def repair(
         proofs: What the latest has to pass; without it, having a whole index and shards as long as that says
             is enough.
         order: What makes a checkpoint newer, where time and step disagree.
+        offline: No trainer is at work: where the file system cannot exchange names, the state file is
+            compared and renamed over. Elsewhere it changes nothing.
         dry_run: Look only, touch nothing.
 
     Returns:
@@ -87,7 +90,7 @@ def repair(
         OSError: Something cannot be written; the state file is as it was.
     """
     with posix.open_directory(os.fspath(path)) as directory:
-        work = _Work(directory, latest_filename, proofs, order, dry_run)
+        work = _Work(directory, latest_filename, proofs, order, offline, dry_run)
         if dry_run:
             return work.run()
         with recovery.locked(directory, latest_filename) as unlocked:
@@ -103,6 +106,7 @@ class _Work:
     latest_filename: str
     proofs: Proofs | None
     order: Order | None
+    offline: bool
     dry_run: bool
     verdicts: dict[tuple[File, ...], str | None] = field(default_factory=dict)
 
@@ -166,13 +170,16 @@ class _Work:
         backup = self._back_up(base)
         done = False
         try:
-            exchange.replace(fd, name, base, edit).close()
+            try:
+                exchange.replace(fd, name, base, edit).close()
+            except NotImplementedError:
+                if not self.offline:
+                    raise RefusedError(
+                        f"{self.directory.path}: this file system cannot exchange names, and without that a "
+                        "word of the trainer could be lost; with no trainer at work, --offline repairs it"
+                    ) from None
+                exchange.replace_alone(fd, name, base, text).close()
             done = not spoke
-        except NotImplementedError:
-            raise RefusedError(
-                f"{self.directory.path}: this file system cannot exchange names, and without that a word of "
-                f"the trainer could be lost. With no trainer at work, move {name} aside and repair again"
-            ) from None
         except FileNotFoundError:
             pass  # it is gone: looked at again as one that is absent
         finally:

@@ -517,3 +517,68 @@ def test_directory_that_is_moved_away_keeps_what_is_left(tmp_path: Path, place: 
     assert "no longer is where it was" in report.refused
     assert fabricate.names(moved) == {"ckpt-2", "ckpt-3", *NEWEST}
     assert place is None or len(fabricate.names(run)) == 6
+
+
+def no_exchange(*_: object) -> None:
+    """What a file system says that cannot exchange names."""
+    raise NotImplementedError("renameat2")
+
+
+@pytest.fixture
+def _no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has every file system be one that cannot exchange names, as NFS and FUSE are."""
+    monkeypatch.setattr(posix, "_renameat2", no_exchange)
+
+
+@pytest.mark.usefixtures("_no_exchange")
+@pytest.mark.parametrize("offline", [False, True])
+def test_without_exchange_the_state_is_written_offline_alone(tmp_path: Path, offline: bool) -> None:  # noqa: FBT001 - a parameter
+    """Where names cannot be exchanged the state stays, unless the user says that no trainer is at work."""
+    fabricate.run(tmp_path, 6)
+    (tmp_path / "checkpoint").chmod(0o640)
+    before = (tmp_path / "checkpoint").read_bytes()
+    report = prune(tmp_path, THREE, offline=offline)
+    assert fabricate.names(tmp_path) == NEWEST
+    assert not private(tmp_path)
+    after = (tmp_path / "checkpoint").read_bytes()
+    if offline:
+        assert [entry.name for entry in scan(tmp_path).state.entries] == sorted(NEWEST)
+        assert len(after) >= len(before)
+        assert (tmp_path / "checkpoint").stat().st_mode & 0o777 == 0o640
+        assert not report.notes
+    else:
+        assert after == before
+        assert any("--offline" in note for note in report.notes)
+
+
+def test_offline_survives_a_kill(tmp_path: Path) -> None:
+    """A kill at any moment leaves a state with the right latest, and the next run finishes."""
+    run = tmp_path / "run"
+
+    def offline() -> None:
+        posix._renameat2 = no_exchange  # type: ignore[assignment]
+        prune(run, THREE, offline=True)
+
+    fresh(run)
+    count = steps.in_child(offline, lambda _: None)
+    assert count > 20
+    for moment in range(count):
+        fresh(run)
+        assert steps.in_child(offline, lambda call, at=moment: steps.kill() if call == at else None) < 0  # type: ignore[misc]
+        found = scan(run)
+        assert {one.name for one in found.checkpoints if one.complete} >= NEWEST
+        assert [one.name for one in found.checkpoints if one.latest] == ["ckpt-6"]
+        steps.in_child(offline, lambda _: None)
+        assert fabricate.names(run) == NEWEST
+        assert not private(run)
+
+
+@pytest.mark.usefixtures("_no_exchange")
+def test_offline_refuses_where_a_trainer_is_at_work(tmp_path: Path) -> None:
+    """A state file that was written since it was read shows that a trainer is at work."""
+    fabricate.run(tmp_path, 6)
+    with pytest.raises(RefusedError, match="a trainer is at work"):
+        prune(tmp_path, THREE, offline=True, announce=lambda _: trainer_saves(tmp_path, 7))
+    assert fabricate.names(tmp_path) == {f"ckpt-{step}" for step in range(1, 8)}
+    assert [one.name for one in scan(tmp_path).checkpoints if one.latest] == ["ckpt-7"]
+    assert not private(tmp_path)

@@ -443,12 +443,14 @@ def test_without_exchange_the_way_out_is_told(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(posix, "exchange", unsupported)
     before = fabricate.contents(tmp_path)
-    with pytest.raises(RefusedError, match="move checkpoint aside and repair again"):
+    with pytest.raises(RefusedError, match="--offline repairs it"):
         repair(tmp_path)
     assert fabricate.contents(tmp_path) == before
-    (tmp_path / "checkpoint").rename(tmp_path / "aside")
-    repair(tmp_path)
+    backup = repair(tmp_path, offline=True).backup
+    assert backup is not None
+    assert (tmp_path / backup).read_bytes() == b"garbled {"
     assert latest(tmp_path) == "ckpt-2"
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".ckptctl-")]
 
 
 def test_disk_that_is_full_changes_nothing(tmp_path: Path) -> None:
