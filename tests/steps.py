@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING, Any
 from ckptctl import posix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _CALLS = ("open", "write", "fsync", "rename", "unlink", "link", "stat", "scandir", "listdir", "fchmod")
 
+READING = ("pread", "fstat", "lstat", "readlink", "dup", "fchown", "rmdir")
+"""Further calls: a kill before most of them leaves what a kill before the one ahead does, an error does not."""
 
-def in_child(work: Callable[[], object], before: Callable[[int], None]) -> int:
+
+def in_child(work: Callable[[], object], before: Callable[[int], None], further: Iterable[str] = ()) -> int:
     """Runs something in a forked process.
 
     Args:
         work: What to run there.
-        before: Is called before each of its system calls, with the call's number from 0.
+        before: Is called before each of its system calls, with the call's number from 0. What it raises, the
+            call raises, and is not made.
+        further: Calls that count besides those which change something.
 
     Returns:
         How many calls it made, or minus the number of the signal that killed it.
@@ -32,10 +37,11 @@ def in_child(work: Callable[[], object], before: Callable[[int], None]) -> int:
     child = os.fork()
     if child == 0:
         code = 1
+        write = os.write  # uncounted, and sure to succeed
         try:
             os.close(reader)
-            count = _counting(work, before)
-            os.write(writer, str(count).encode())
+            count = _counting(work, before, (*_CALLS, *further))
+            write(writer, str(count).encode())
             code = 0
         finally:
             os._exit(code)
@@ -54,7 +60,7 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _counting(work: Callable[[], object], before: Callable[[int], None]) -> int:
+def _counting(work: Callable[[], object], before: Callable[[int], None], calls: Iterable[str]) -> int:
     count = 0
     busy = False
 
@@ -63,16 +69,16 @@ def _counting(work: Callable[[], object], before: Callable[[int], None]) -> int:
             nonlocal count, busy
             if not busy:
                 busy = True  # calls of `before` itself do not count
+                count += 1
                 try:
-                    before(count)
+                    before(count - 1)
                 finally:
                     busy = False
-                count += 1
             return call(*args, **kwargs)
 
         return wrapper
 
-    for name in _CALLS:
+    for name in calls:
         setattr(os, name, counted(getattr(os, name)))
     posix._renameat2 = counted(posix._renameat2)
     work()
