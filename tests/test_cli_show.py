@@ -663,7 +663,7 @@ def test_more_than_is_shown_whole(
     os.truncate(tmp_path / "P.data-00000-of-00001", size)  # a hole: it takes no room
     result = invoke("show", str(tmp_path / "P"), "--tensor", "a", *option)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "up to 4,000,000" in result.stderr
+    assert "up to 2,000,000" in result.stderr
     assert "--stats" in result.stderr
 
 

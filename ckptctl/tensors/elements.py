@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ckptctl.bundle.index import Index
     from ckptctl.tensors.listing import Listing, Tensor
 
-MAX_ELEMENTS = 4_000_000
-"""A tensor of more is not shown whole: each one takes 100 bytes and more on its way to a text."""
+MAX_ELEMENTS = 2_000_000
+"""A tensor of more is not shown whole: in numpy's hands a float takes 500 bytes on its way to a text."""
 
 MAX_BYTES = 1 << 27
 """A tensor of more is not shown whole: this is the size of the largest object graph."""
