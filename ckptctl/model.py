@@ -334,6 +334,8 @@ class Report:
         freed_bytes: What the file system has got back.
         notes: What else the user should know.
         refused: Why it ended before everything was deleted, if going on might have cost data.
+        state: The state file as it was before.
+        unlisted: Names that were taken out of the state file.
     """
 
     plan: Plan
@@ -344,3 +346,5 @@ class Report:
     freed_bytes: int = 0
     notes: tuple[str, ...] = field(default=())
     refused: str | None = None
+    state: State = ABSENT
+    unlisted: tuple[str, ...] = ()

@@ -60,7 +60,8 @@ class Newest:
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
         """The first `count` of them."""
-        return {checkpoint.name: f"among {self.sentence()}" for checkpoint in newest_first[: self.count]}
+        reason = self.sentence() if self.count == 1 else f"among {self.sentence()}"
+        return {checkpoint.name: reason for checkpoint in newest_first[: self.count]}
 
 
 @dataclass(frozen=True, slots=True)

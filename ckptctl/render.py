@@ -202,6 +202,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "spared": list(report.spared),
         "failed": [{"name": failure.name, "error": failure.error} for failure in report.failed],
         "freed_bytes": report.freed_bytes,
+        "over_bytes": report.plan.over_bytes,
         "notes": [*report.plan.notes, *report.notes],
         "refused": report.refused,
     }

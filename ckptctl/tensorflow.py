@@ -126,7 +126,7 @@ def _load() -> Any:
         return _import_module()
     with _silence():
         try:
-            with _bare_package():
+            with _bare_package(), _bound_when_called():
                 return importlib.import_module(_MANAGEMENT)
         except Exception:  # noqa: BLE001 - whatever a half-loaded package ran into, the whole one may not
             for name in [name for name in sys.modules if name.startswith("tensorflow.")]:
@@ -174,6 +174,17 @@ def _bare_package() -> Iterator[None]:
         yield
     finally:
         del sys.modules["tensorflow"]
+
+
+@contextlib.contextmanager
+def _bound_when_called() -> Iterator[None]:
+    """Has the functions of native libraries bound when they are called, and not the half million at once."""
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags & ~os.RTLD_NOW | os.RTLD_LAZY)
+    try:
+        yield
+    finally:
+        sys.setdlopenflags(flags)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserver
 
 from ckptctl import naming, posix, tensorflow
+from ckptctl.contention import Contention
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
@@ -58,7 +59,8 @@ class Event:
     Attributes:
         time: Seconds since the epoch.
         event: `watching`, `waiting` (the directory is not there yet), `gone`, `pruned`, `refused` (data would
-            be at risk), `failed` (something could not be deleted or read), `polling`, or `stopped`.
+            be at risk), `failed` (something could not be deleted or read), `warning` (the trainer works
+            against it), `polling`, or `stopped`.
         directory: The directory that it is about; empty where it is about all.
         details: What belongs to the event, ready for JSON.
     """
@@ -145,6 +147,7 @@ class Watcher:
         self._marks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._due: dict[str, _Due] = {}
         self._said: dict[str, object] = {}
+        self._contention: dict[str, Contention] = {}
         self._stopping = False
         self._poll = poll
         self._observer: BaseObserver
@@ -266,6 +269,8 @@ class Watcher:
 
     def _tell(self, path: str, report: Report) -> None:
         """Says what came of a look at a directory."""
+        for warning in self._contention.setdefault(path, Contention()).warnings(report):
+            self._say("warning", path, warning=warning)
         notes = [*report.plan.notes, *report.notes]
         deleted = [d.checkpoint.name for d in report.plan.delete] if self._dry_run else list(report.deleted)
         staying = len(report.plan.decisions) - len(deleted)

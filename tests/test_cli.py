@@ -305,3 +305,54 @@ def test_ls_names_the_command_that_mends(tmp_path: Path, invoke: Invoke) -> None
     assert invoke("repair", str(run)).exit_code == 0
     assert invoke("ls", str(run)).stderr == ""
     assert invoke("ls", "--json", str(run)).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (("--keep=1", "--keep-every-steps=5"), {1, 5, 10, 12}),
+        (("--keep-every=5m",), {1, 6, 11, 12}),
+        (("--keep-hourly=2",), {12}),
+        (("--keep-daily=1", "--keep-weekly=1", "--keep-step=3"), {3, 12}),
+        (("--keep-within=2m30s",), {10, 11, 12}),
+        (("--keep=1", "--keep-best=2", "--metrics={}/m.csv", "--metric=acc", "--mode=max"), {4, 7, 12}),
+        (("--max-size=720",), {10, 11, 12}),
+    ],
+)
+def test_rules(tmp_path: Path, invoke: Invoke, options: tuple[str, ...], kept: set[int]) -> None:
+    """Each rule can be asked for, and several together keep what any of them keeps."""
+    run = fabricate.run(tmp_path / "run", 12)
+    (tmp_path / "m.csv").write_text("step,acc\n1,0.1\n4,0.9\n7,0.8\n12,nan\n")
+    given = [option.format(tmp_path) for option in options]
+    result = invoke("prune", *given, str(run))
+    assert result.exit_code == 0, result.output
+    assert fabricate.names(run) == {f"ckpt-{step}" for step in kept}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--keep-best=1",), "needs --metrics FILE"),
+        (("--metrics=m.csv", "--keep=1"), "--metrics is for --keep-best"),
+        (("--max-size=many",), "'many' is not a size"),
+        (("--keep-every=0s",), "makes no sense"),
+        (("--keep-every-steps=0",), "would keep nothing"),
+        (("--keep-daily=-1",), "would keep nothing"),
+    ],
+)
+def test_rules_that_make_no_sense(
+    tmp_path: Path, invoke: Invoke, options: tuple[str, ...], message: str
+) -> None:
+    """What would keep nothing, or cannot be understood, is a usage error."""
+    run = fabricate.run(tmp_path / "run", 3)
+    result = invoke("prune", *options, str(run))
+    assert (result.exit_code, message in result.output + result.stderr) == (2, True), result.output
+    assert len(fabricate.names(run)) == 3
+
+
+def test_size_that_cannot_be_kept(tmp_path: Path, invoke: Invoke) -> None:
+    """Where what has to stay is too large the rest goes, and the exit code tells."""
+    run = fabricate.run(tmp_path / "run", 3)
+    result = invoke("prune", "--max-size=100", "--json", str(run))
+    (found,) = json.loads(result.stdout)["directories"]
+    assert (result.exit_code, found["over_bytes"], fabricate.names(run)) == (1, 138, {"ckpt-3"})

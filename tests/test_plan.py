@@ -290,7 +290,7 @@ def test_policies_are_or_composed() -> None:
     found = plan(directory([made(n) for n in range(1, 6)]), Policy((Newest(1), Newest(2))), now=NOW)
     assert found.policy == "keep the newest one and the 2 newest"
     assert kept(found) == ["ckpt-4", "ckpt-5"]
-    assert reasons(found, "ckpt-5")[:2] == ("among the newest one", "among the 2 newest")
+    assert reasons(found, "ckpt-5")[:2] == ("the newest one", "among the 2 newest")
 
 
 # Invariants

@@ -91,3 +91,27 @@ def test_duration_is_written(seconds: float, text: str) -> None:
 def test_size_is_written(count: int, text: str) -> None:
     """A size is written with at most three digits before the point, as far as there are units."""
     assert units.format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("200GB", 200 * 10**9),
+        ("1.5TiB", 3 * 2**39),
+        ("500 mb", 500 * 10**6),
+        ("1000", 1000),
+        ("2k", 2000),
+        ("1 KiB", 1024),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    """Sizes as people write them."""
+    assert units.parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1XB", "1e9", "one", "1iB", "9" * 400 + "GB"])
+def test_what_is_no_size(text: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(PolicyError, match="size"):
+        units.parse_bytes(text)

@@ -14,10 +14,8 @@ from ckptctl.cli import completion
 from ckptctl.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from ckptctl.plan import Protections
-    from ckptctl.policy import Policy, Rule
     from ckptctl.proof import Proofs
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
@@ -37,6 +35,21 @@ class Duration(click.ParamType[float]):
             return float(value)
         try:
             return units.parse_duration(value)
+        except PolicyError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A size such as 200GB or 1.5TiB; bytes in the program."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads it."""
+        if isinstance(value, int):
+            return value
+        try:
+            return units.parse_bytes(value)
         except PolicyError as error:
             self.fail(str(error), param, ctx)
 
@@ -135,6 +148,11 @@ workers = click.option(
     metavar="N",
     help="How many threads read.",
 )
+offline = click.option(
+    "--offline",
+    is_flag=True,
+    help="No trainer is at work: write the state file even where it cannot be exchanged (NFS, FUSE).",
+)
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and touch nothing.")
 
 
@@ -164,7 +182,9 @@ def proofs(level: str, workers: int) -> Iterator[Proofs]:
         yield Proofs(asked, workers, restorer)
 
 
-def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+def stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Options that are asked for together, in the order in which help shows them."""
+
     def decorate(function: _F) -> _F:
         for option in reversed(options):
             function = option(function)
@@ -178,59 +198,3 @@ order = click.option(
     type=click.Choice(["time", "step"]),
     help="What makes a checkpoint newer where time and step disagree; without it, both are heard.",
 )
-retention = _stack(
-    click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
-    click.option(
-        "--min-age",
-        type=Duration(),
-        default="0s",
-        show_default=True,
-        help="Keep whatever was written more recently than this, besides; 30 is 30s.",
-    ),
-    click.option(
-        "--protect",
-        multiple=True,
-        metavar="NAME",
-        shell_complete=completion.protected,
-        help="Keep this checkpoint whatever the policy says; * and ? stand for anything. Repeatable.",
-    ),
-    click.option(
-        "--include-preserved",
-        is_flag=True,
-        help="Let the policy decide about checkpoints that keep_checkpoint_every_n_hours may have preserved.",
-    ),
-    click.option(
-        "--skip-open",
-        is_flag=True,
-        help="Keep, this time, what another process of this machine has open: a reader, an evaluation, a copy.",
-    ),
-    order,
-)
-"""What decides which checkpoints stay: a policy and protections, see `policy_of` and `protections_of`."""
-
-
-def policy_of(options: Mapping[str, Any]) -> Policy:
-    """The policy that the options of `retention` make.
-
-    Raises:
-        PolicyError: It is empty or makes no sense.
-    """
-    from ckptctl.policy import Newest, Policy  # noqa: PLC0415 - as in `proofs`
-
-    rules: list[Rule] = []
-    if options["keep"] is not None:
-        rules.append(Newest(options["keep"]))
-    return Policy(tuple(rules))
-
-
-def protections_of(options: Mapping[str, Any]) -> Protections:
-    """The protections that the options of `retention` make."""
-    from ckptctl.plan import Order, Protections  # noqa: PLC0415 - as in `proofs`
-
-    return Protections(
-        min_age=options["min_age"],
-        protect=tuple(naming.prefix_of(name).rpartition("/")[2] for name in options["protect"]),
-        include_preserved=options["include_preserved"],
-        order=None if options["order"] is None else Order(options["order"]),
-        skip_open=options["skip_open"],
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl import posix, render
-from ckptctl.cli import options
+from ckptctl.cli import options, retention
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.cli.progress import interruptible
 from ckptctl.errors import CkptctlError, PolicyError
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @click.command(name="prune")
 @options.directories
-@options.retention
+@retention.options
 @options.verify
 @options.workers
 @options.dry_run
+@options.offline
 @options.latest_filename
 @options.table_format
 @options.as_json
@@ -35,10 +36,11 @@ def command(
     level: str,
     workers: int,
     dry_run: bool,
+    offline: bool,
     latest_filename: str,
     form: str,
     as_json: bool,
-    **retention: Any,
+    **given: Any,
 ) -> None:
     """Deletes the checkpoints of each DIR (default: the current one) that no rule keeps.
 
@@ -52,14 +54,14 @@ def command(
     Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
 
     \b
-    Exit codes: 0 fine; 1 something could not be deleted; 2 usage;
+    Exit codes: 0 fine; 1 something could not be deleted, or --max-size not be kept; 2 usage;
     3 not there or unreadable; 4 refused, to protect data;
     130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    policy, protections = options.policy_of(retention), options.protections_of(retention)
+    policy, protections = retention.policy_of(given), retention.protections_of(given)
     paths = directories or (".",)
     outcome = Outcome()
     reports: list[Report] = []
@@ -84,6 +86,7 @@ def command(
                         protections,
                         latest_filename=latest_filename,
                         proofs=proofs,
+                        offline=offline,
                         dry_run=dry_run,
                         announce=announce,
                         stop=lambda: bool(signals),
@@ -91,7 +94,7 @@ def command(
                     reports.append(report)
                     if not as_json:
                         _show(report)
-                    if report.failed:
+                    if report.failed or report.plan.over_bytes:
                         outcome.add(Exit.FOUND)
                     if report.refused is not None:
                         outcome.add(Exit.REFUSED)

@@ -20,6 +20,7 @@ from ckptctl.repair import repair
 @options.order
 @options.workers
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be changed, and touch nothing.")
+@options.offline
 @options.latest_filename
 @options.as_json
 def command(
@@ -29,6 +30,7 @@ def command(
     order: str | None,
     workers: int,
     dry_run: bool,
+    offline: bool,
     latest_filename: str,
     as_json: bool,
 ) -> None:
@@ -54,6 +56,7 @@ def command(
             latest_filename=latest_filename,
             proofs=proofs,
             order=None if order is None else Order(order),
+            offline=offline,
             dry_run=dry_run,
         )
     if as_json:

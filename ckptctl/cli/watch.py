@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ckptctl.cli import options
+from ckptctl.cli import options, retention
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
 from ckptctl.watch import Event, Watcher
@@ -18,7 +18,7 @@ from ckptctl.watch import Event, Watcher
 
 @click.command(name="watch")
 @options.directories
-@options.retention
+@retention.options
 @options.verify
 @options.workers
 @options.dry_run
@@ -52,7 +52,7 @@ def command(
     poll: bool,
     latest_filename: str,
     as_json: bool,
-    **retention: Any,
+    **given: Any,
 ) -> None:
     """Prunes each DIR (default: the current one) whenever its trainer has saved, until it is stopped.
 
@@ -68,8 +68,8 @@ def command(
     with options.proofs(level, workers) as proofs:
         watcher = Watcher(
             directories or (".",),
-            options.policy_of(retention),
-            options.protections_of(retention),
+            retention.policy_of(given),
+            retention.protections_of(given),
             latest_filename=latest_filename,
             proofs=proofs,
             recursive=recursive,
@@ -102,7 +102,7 @@ def _print_line(event: Event) -> None:
         click.echo(f"{moment} {escape(line)}", err=event.event in _WRONG)
 
 
-_WRONG = frozenset({"refused", "failed"})
+_WRONG = frozenset({"refused", "failed", "warning"})
 
 
 def _words(event: Event) -> list[str]:
@@ -114,6 +114,8 @@ def _words(event: Event) -> list[str]:
         return [f"{verb} {names}{freed}; {details['kept']} stay", *details["notes"]]
     if event.event == "failed" and "failed" in details:
         return [f"{one['name']} could not be deleted: {one['error']}" for one in details["failed"]]
+    if event.event == "warning":
+        return [details["warning"]]
     if event.event in _WRONG:
         return [details["error"]]
     if event.event == "polling":
