@@ -11,7 +11,6 @@ from ckptctl import posix, render_mend
 from ckptctl.clean import clean
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, Outcome, complain
-from ckptctl.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from ckptctl.clean import CleanPlan, CleanReport
@@ -64,7 +63,7 @@ def command(
         if not as_json:
             click.echo(("\n" if reports else "") + render_mend.clean_plan(plan, form))
 
-    with interruptible(), posix.signals_held() as signals:
+    with posix.signals_held() as signals:
         for at, path in enumerate(paths):
             if signals:
                 complain(f"stopped before it came to {', '.join(paths[at:])}")

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import click
 
 from ckptctl.render import escape
 from ckptctl.units import format_bytes
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _SECONDS_BETWEEN = 0.1
-_INTERRUPTED = 128 + signal.SIGINT
 
 
 class Progress:
@@ -72,12 +65,3 @@ class Progress:
     def _write(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1  # a full line would wrap, and stay
         click.echo(f"\r\x1b[K{line[:width]}", err=True, nl=False)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Ends the command on Ctrl-C as a shell expects it: 1 would say that something was found."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise click.exceptions.Exit(_INTERRUPTED) from None

@@ -10,7 +10,6 @@ import click
 from ckptctl import posix, render
 from ckptctl.cli import options, retention
 from ckptctl.cli.exits import Exit, Outcome, complain
-from ckptctl.cli.progress import interruptible
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
 from ckptctl.prune import prune
@@ -72,35 +71,34 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    with interruptible():
-        _check_protected(paths, protections.protect, latest_filename)
-        with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
-            for at, path in enumerate(paths):
-                if signals:
-                    complain(f"stopped before it came to {', '.join(paths[at:])}")
-                    break
-                with outcome.directory():
-                    report = prune(
-                        path,
-                        policy,
-                        protections,
-                        latest_filename=latest_filename,
-                        proofs=proofs,
-                        offline=offline,
-                        dry_run=dry_run,
-                        announce=announce,
-                        stop=lambda: bool(signals),
-                    )
-                    reports.append(report)
-                    if not as_json:
-                        _show(report)
-                    if report.failed or report.plan.over_bytes:
-                        outcome.add(Exit.FOUND)
-                    if report.refused is not None:
-                        outcome.add(Exit.REFUSED)
-            if as_json:
-                found = [render.report_json(report) for report in reports]
-                click.echo(json.dumps({"directories": found}, indent=2))
+    _check_protected(paths, protections.protect, latest_filename)
+    with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
+        for at, path in enumerate(paths):
+            if signals:
+                complain(f"stopped before it came to {', '.join(paths[at:])}")
+                break
+            with outcome.directory():
+                report = prune(
+                    path,
+                    policy,
+                    protections,
+                    latest_filename=latest_filename,
+                    proofs=proofs,
+                    offline=offline,
+                    dry_run=dry_run,
+                    announce=announce,
+                    stop=lambda: bool(signals),
+                )
+                reports.append(report)
+                if not as_json:
+                    _show(report)
+                if report.failed or report.plan.over_bytes:
+                    outcome.add(Exit.FOUND)
+                if report.refused is not None:
+                    outcome.add(Exit.REFUSED)
+        if as_json:
+            found = [render.report_json(report) for report in reports]
+            click.echo(json.dumps({"directories": found}, indent=2))
     outcome.exit()
 
 

@@ -9,7 +9,6 @@ import click
 from ckptctl import render_mend
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, complain
-from ckptctl.cli.progress import interruptible
 from ckptctl.plan import Order
 from ckptctl.repair import repair
 
@@ -50,7 +49,7 @@ def command(
     \b
     Example:  ckptctl repair --verify -n runs/a
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    with interruptible(), options.proofs(level, workers) as proofs:
+    with options.proofs(level, workers) as proofs:
         report = repair(
             path,
             latest_filename=latest_filename,
