@@ -6,8 +6,9 @@ Nothing else in the package imports TensorFlow, and nothing here loads it before
 line needs that module and not the two seconds of Keras, datasets and distribution strategies that
 `import tensorflow` brings along. So the command line asks for it *alone*: a bare module object stands in for
 the package `tensorflow` while the one module is imported, and is taken out again, after which a full
-`import tensorflow` works as ever and finds the identical function. A program that uses the Python API gets
-the ordinary import: a package that is half there would be a trap for whatever else it runs.
+`import tensorflow` works as ever and finds the identical function. (Binding its library lazily would save a
+tenth of a second, and make the full import crash.) A program that uses the Python API gets the ordinary
+import: a package that is half there would be a trap for whatever else it runs.
 
 Whoever asks for `Reader.PROTOBUF` gets the same reading from TensorFlow's message and protobuf's text parser
 alone, in a tenth of the time: TensorFlow's function does no more than that, and tests hold the two together.
@@ -126,7 +127,7 @@ def _load() -> Any:
         return _import_module()
     with _silence():
         try:
-            with _bare_package(), _bound_when_called():
+            with _bare_package():
                 return importlib.import_module(_MANAGEMENT)
         except Exception:  # noqa: BLE001 - whatever a half-loaded package ran into, the whole one may not
             for name in [name for name in sys.modules if name.startswith("tensorflow.")]:
@@ -174,17 +175,6 @@ def _bare_package() -> Iterator[None]:
         yield
     finally:
         del sys.modules["tensorflow"]
-
-
-@contextlib.contextmanager
-def _bound_when_called() -> Iterator[None]:
-    """Has the functions of native libraries bound when they are called, and not the half million at once."""
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(flags & ~os.RTLD_NOW | os.RTLD_LAZY)
-    try:
-        yield
-    finally:
-        sys.setdlopenflags(flags)
 
 
 @contextlib.contextmanager

@@ -72,6 +72,9 @@ def read(reader: Reader, directory: str) -> object:
     return None if found is None else found.SerializeToString(deterministic=True)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:invalid .*escape sequence:DeprecationWarning"
+)  # protobuf 4 has Python read it
 @settings(max_examples=400, deadline=None)
 @given(TEXTS | st.binary(max_size=60))
 @example(b"")
