@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ckptctl.model import Report
+    from ckptctl.model import Report, State
 
 _REMEMBERED = 10_000
 """Names; a trainer has no more in its list without a state file of megabytes."""
@@ -23,8 +23,9 @@ _REMEMBERED = 10_000
 class Contention:
     """What is remembered of one directory, so that each thing is said once."""
 
-    _unlisted: dict[str, float | None] = field(default_factory=dict)
-    """When the trainer says that it saved what was taken out of its list."""
+    _deleted: dict[str, float | None] = field(default_factory=dict)
+    """When the trainer says that it saved what was deleted here."""
+    _state: State | None = None
     _said_of_list: bool = False
     _said_of_preserving: bool = False
 
@@ -37,8 +38,8 @@ class Contention:
         found = []
         times = {entry.name: entry.timestamp for entry in report.state.entries}
         there = {decision.checkpoint.name for decision in report.plan.decisions}
-        again = [name for name in self._unlisted if name in times and name not in there]
-        if again and not self._said_of_list:
+        again = [name for name in self._deleted if name in times and name not in there]
+        if again and report.state != self._state and not self._said_of_list:
             self._said_of_list = True
             more = f" and {len(again) - 1:,} more" if len(again) > 1 else ""
             found.append(
@@ -47,7 +48,7 @@ class Contention:
                 "than is kept here"
             )
         last = report.state.last_preserved
-        preserved = [name for name, at in self._unlisted.items() if at is not None and at == last]
+        preserved = [name for name, at in self._deleted.items() if at is not None and at == last]
         if preserved and not self._said_of_preserving:
             self._said_of_preserving = True
             found.append(
@@ -55,7 +56,8 @@ class Contention:
                 "deleted here: keep at least its max_to_keep here, so that it decides first, or use "
                 "--keep-every in place of that"
             )
-        self._unlisted.update({name: times.get(name) for name in report.unlisted})
-        for oldest in list(self._unlisted)[:-_REMEMBERED]:
-            del self._unlisted[oldest]
+        self._state = report.state
+        self._deleted.update({name: times.get(name) for name in report.deleted})
+        for oldest in list(self._deleted)[:-_REMEMBERED]:
+            del self._deleted[oldest]
         return found

@@ -335,7 +335,6 @@ class Report:
         notes: What else the user should know.
         refused: Why it ended before everything was deleted, if going on might have cost data.
         state: The state file as it was before.
-        unlisted: Names that were taken out of the state file.
     """
 
     plan: Plan
@@ -347,4 +346,3 @@ class Report:
     notes: tuple[str, ...] = field(default=())
     refused: str | None = None
     state: State = ABSENT
-    unlisted: tuple[str, ...] = ()

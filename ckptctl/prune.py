@@ -150,7 +150,6 @@ class _Work:
     victims: dict[str, Checkpoint] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     """What the state lists and the disk does not have; it goes from the state together with the victims."""
-    unlisted: list[str] = field(default_factory=list)
 
     def plan(self, state: State) -> Plan:
         self.state = state
@@ -194,7 +193,7 @@ class _Work:
             if not recorded:
                 report = self._record_late(report)
             notes = tuple(dict.fromkeys(self.notes))
-            return replace(report, notes=notes, state=state, unlisted=tuple(self.unlisted))
+            return replace(report, notes=notes, state=state)
 
     def _record(self) -> bool:
         """Takes the victims out of the state file; False if the disk is too full to write it."""
@@ -258,8 +257,7 @@ class _Work:
         They are put back as they are, at once: until then a reader sees a state that is older than they.
         """
         base = self.current
-        gone = self.victims.keys() | self.missing
-        text = statefile.without(self.state, gone)
+        text = statefile.without(self.state, self.victims.keys() | self.missing)
         if base is None or text is None:
             return True
         spoke = False
@@ -277,9 +275,7 @@ class _Work:
                     raise
                 self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
             base.close()
-        if not spoke:
-            self.unlisted = [entry.name for entry in self.state.entries if entry.name in gone]
-        else:
+        if spoke:
             self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
         return not spoke
 

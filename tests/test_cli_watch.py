@@ -58,6 +58,20 @@ for step in range(1, saves + 1):
 print(len(glob.glob(directory + "/*.index")))
 """
 
+MANAGING_TRAINER = """
+import os, sys
+import tensorflow as tf
+
+directory, saves, max_to_keep, hours = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3]), eval(sys.argv[4])
+checkpoint = tf.train.Checkpoint(step=tf.Variable(0, dtype=tf.int64))
+manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep, keep_checkpoint_every_n_hours=hours)
+for step in range(1, saves + 1):
+    checkpoint.step.assign(step)
+    print(os.path.basename(manager.save()), flush=True)
+    sys.stdin.readline()
+"""
+"""Saves, and waits for a word before it saves again."""
+
 BREAKING_TRAINER = """
 import os, sys, time
 import tensorflow as tf
@@ -592,7 +606,8 @@ def test_beside_a_trainer_in_a_hurry(tmp_path: Path, watch: Callable[..., Watchi
     assert int(trained.stdout) < saves, "nothing was deleted meanwhile"
     watching.until(lambda: fabricate.names(run) == ckpts(saves - 2, saves - 1, saves))
     watching.stop()
-    assert {event["event"] for event in watching.events} == {"watching", "pruned", "stopped"}
+    assert {event["event"] for event in watching.events} == {"watching", "pruned", "warning", "stopped"}
+    assert watching.count("warning", run) == 1, "what it deletes is listed again, which is said once"
     deleted = [name for event in watching.events for name in event.get("deleted", ())]
     assert sorted(deleted) == sorted(ckpts(*range(1, saves - 2)))
     left = {path.name for path in run.iterdir()}
@@ -686,3 +701,47 @@ def test_no_time_between_rescans(tmp_path: Path) -> None:
         busy = seconds() - before
         process.terminate()
     assert busy < 1
+
+
+@pytest.mark.parametrize(
+    ("max_to_keep", "hours", "said"),
+    [
+        pytest.param("None", "None", ["again, deleted here"], id="all is kept"),
+        pytest.param("6", "None", ["again, deleted here"], id="more is kept"),
+        pytest.param("6", "1e-9", ["again, deleted here", "has preserved ckpt-"], id="and preserved"),
+        pytest.param("3", "1e-9", [], id="as much is kept, and preserved"),
+        pytest.param("3", "None", [], id="as much is kept"),
+    ],
+)
+def test_trainer_that_deletes_by_rules_of_its_own(
+    tmp_path: Path, watch: Callable[..., Watching], max_to_keep: str, hours: str, said: list[str]
+) -> None:
+    """A manager whose own retention works against ours is told of, once each, and of what to do."""
+    run = tmp_path / "run"
+    run.mkdir()
+    watching = watch(run)
+    watching.event("watching", run)
+    with subprocess.Popen(
+        [sys.executable, "-c", MANAGING_TRAINER, str(run), "10", max_to_keep, hours],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as trainer:
+        assert trainer.stdin is not None
+        assert trainer.stdout is not None
+        for step in range(1, 11):
+            assert trainer.stdout.readline() == f"ckpt-{step}\n"
+            newest = ckpts(*range(max(1, step - 2), step + 1))
+            preserved = set() if max_to_keep != "3" or hours == "None" else ckpts(*range(1, step - 2))
+            watching.until(lambda: fabricate.names(run) == newest | preserved)  # noqa: B023 - at once
+            trainer.stdin.write("go on\n")
+            trainer.stdin.flush()
+    assert trainer.returncode == 0
+    watching.stop()
+    warnings = [event["warning"] for event in watching.events if event["event"] == "warning"]
+    assert len(warnings) == len(said), warnings
+    for warning, part in zip(warnings, said, strict=True):
+        assert part in warning
+        assert "max_to_keep" in warning
