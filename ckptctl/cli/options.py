@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ckptctl.proof import Proofs
+    from ckptctl.restore import Restorer
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -174,12 +175,20 @@ verify = click.option(
 def proofs(level: str, workers: int) -> Iterator[Proofs]:
     """What the options `verify` and `workers` ask for."""
     from ckptctl.proof import Proofs  # noqa: PLC0415 - of no use to whoever asks for no proof
-    from ckptctl.restore import Restorer  # noqa: PLC0415
     from ckptctl.verify import Level  # noqa: PLC0415
 
     asked = Level.INDEX if level == "quick" else Level(level)
-    with Restorer() if asked is Level.RESTORE else contextlib.nullcontext() as restorer:
-        yield Proofs(asked, workers, restorer)
+    with restorer(wanted=asked is Level.RESTORE) as one:
+        yield Proofs(asked, workers, one)
+
+
+def restorer(*, wanted: bool) -> contextlib.AbstractContextManager[Restorer | None]:
+    """What has TensorFlow restore checkpoints, if that is wanted."""
+    if not wanted:
+        return contextlib.nullcontext()
+    from ckptctl.restore import Restorer  # noqa: PLC0415 - what starts processes is loaded for this alone
+
+    return Restorer()
 
 
 def stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:

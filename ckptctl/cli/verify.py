@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def command(
     targets = list(_targets(paths or (".",), outcome, recursive=recursive))
     verdicts = []
     with (
-        _restorer(wanted=restore) as restorer,
+        options.restorer(wanted=restore) as restorer,
         Progress([target.bytes for target in targets]) as progress,
     ):
         for target in targets:
@@ -101,14 +100,6 @@ def command(
     elif verdicts:
         _show(verdicts, level, form)
     outcome.exit()
-
-
-def _restorer(*, wanted: bool) -> contextlib.AbstractContextManager[Restorer | None]:
-    if not wanted:
-        return contextlib.nullcontext()
-    from ckptctl.restore import Restorer  # noqa: PLC0415 - what starts processes is loaded for this alone
-
-    return Restorer()
 
 
 @dataclass(frozen=True, slots=True)
