@@ -13,6 +13,7 @@ adopts a listed checkpoint if its timestamp, or the present if that is earlier, 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -146,8 +147,9 @@ def _correct(
     if moved:
         reasons.append(f"{units.format_count(len(moved), 'path')} made relative to the directory")
     entries = {(one := _relative(entry, elsewhere)).path: one for entry in kept}
-    if not state.editable:
-        reasons.append("the timestamps do not match the paths: taken from the files")
+    times = [entry.timestamp for entry in state.entries if entry.timestamp is not None]
+    if not state.editable or not all(map(math.isfinite, times)):
+        reasons.append("the timestamps do not match the paths, or are none: taken from the files")
         for path, entry in entries.items():
             entries[path] = replace(entry, timestamp=_saved(by_name.get(entry.name), now))
     made_state = replace(state, latest=_relative(latest, elsewhere), entries=tuple(entries.values()))
@@ -170,10 +172,7 @@ def _choose(
 ) -> tuple[Checkpoint, dict[str, str]]:
     """The newest that passes, by every reading of "newest", and what was passed over on the way."""
     if named is not None and named.doubt is not None:
-        raise UnreadableError(
-            f"{directory.path}: nobody can tell whether {named.name}, the latest in the state file, "
-            f"restores: {named.doubt}"
-        )
+        raise UnreadableError(f"{directory.path}: {named.name}, the latest in the state file: {named.doubt}")
     if named is not None and any(abs(now - file.mtime) < RESAVE_SECONDS for file in named.files):
         raise RefusedError(
             f"{directory.path}: {named.name}, the latest in the state file, {why}, and was written just now: "
@@ -194,8 +193,14 @@ def _choose(
 
 
 def _candidates(directory: Directory) -> list[Checkpoint]:
-    """What TensorFlow can restore and a state file can name, oldest first."""
-    return [one for one in directory.checkpoints if one.complete and _is_utf8(one.name)]
+    """What TensorFlow can restore and a state file can name, oldest first.
+
+    What is made of links is as old as its links and as lasting as their targets: it comes in only where there
+    is nothing else.
+    """
+    named = [one for one in directory.checkpoints if _is_utf8(one.name)]
+    whole = [one for one in named if one.complete and one.doubt is None]
+    return [one for one in whole if one.regular] or whole
 
 
 def _first(newest_first: Sequence[Checkpoint], doubt: Doubt) -> tuple[Checkpoint | None, dict[str, str]]:

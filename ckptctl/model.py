@@ -178,7 +178,7 @@ class Checkpoint:
         linked_from: Names of links in the directory that lead to one of its files.
         used_by: A process that has one of its files open, if that was asked for.
         problem: Why it is not complete.
-        doubt: Why it cannot be told whether it restores; it then counts for nothing, and stays.
+        doubt: What speaks against it and does not prove it broken; it then counts for nothing, and stays.
         details: What it holds, if that was asked for.
     """
 

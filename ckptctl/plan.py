@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 import math
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -158,8 +159,9 @@ def refuse(directory: Directory) -> None:
     if directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}:
         raise RefusedError(
             f"{directory.path}: the state file cannot be read: {directory.state.problem}. Without it nobody "
-            f"knows which checkpoint the trainer counts on. `ckptctl repair {directory.path}` mends it; or "
-            "move it aside to go by times and steps alone"
+            "knows which checkpoint the trainer counts on. "
+            f"`ckptctl repair {shlex.quote(directory.path)}` mends it; or move it aside to go by times and "
+            "steps alone"
         )
     if directory.pins.problem is not None:
         raise RefusedError(
@@ -234,7 +236,8 @@ def _protections(
         yield newest[checkpoint.name]
     if checkpoint.status is Status.SAVING:
         yield f"being saved: {checkpoint.problem}"
-    if protections.min_age and now - max(file.mtime for file in checkpoint.files) < protections.min_age:
+    # What was written in ten years' time, by a clock that was wrong, is not young for so long.
+    if now - max(file.mtime for file in checkpoint.files) < protections.min_age:
         yield f"younger than {units.format_duration(protections.min_age)}"
     if checkpoint.preserved and not protections.include_preserved:
         yield _PRESERVED
@@ -251,7 +254,7 @@ def _protections(
 def _doubts(checkpoint: Checkpoint) -> Iterable[str]:
     """What speaks against deleting a checkpoint in itself."""
     if checkpoint.doubt is not None:
-        yield f"it cannot be told whether it restores: {checkpoint.doubt}"
+        yield checkpoint.doubt
     yield from [f"{link} leads to it" for link in checkpoint.linked_from]
     if not checkpoint.regular:
         odd = [file.name for file in checkpoint.files if file.kind is not FileKind.REGULAR]
@@ -302,18 +305,21 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:
-    latest = directory.state.latest
+    latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
         yield (
             f"the state file names {latest.path} as the latest, which is not there; "
-            f"`ckptctl repair {directory.path}` points it at the newest that is"
+            f"`ckptctl repair {where}` points it at the newest that is"
         )
-    broken = next((c for c in directory.checkpoints if c.latest and c.status is Status.BROKEN), None)
-    if broken is not None:
-        yield (
-            f"{broken.name}, the latest in the state file, is broken: {broken.problem}. It stays; "
-            f"`ckptctl repair {directory.path}` points the state file at the newest that is whole"
-        )
+    for one in directory.checkpoints:
+        if one.latest and (one.status is Status.BROKEN or one.doubt is not None):
+            wrong = one.doubt or f"broken: {one.problem}"
+            yield (
+                f"{one.name}, the latest in the state file, stays, though {wrong}. "
+                f"`ckptctl repair --verify=data {where}` points the state file at the newest that passes"
+            )
+    if decisions and not any(decision.counts for decision in decisions):
+        yield "no checkpoint counts as one that restores, so that none is deleted for the sake of another"
     lost = sorted(directory.pins.names - {c.name for c in directory.checkpoints if c.on_disk})
     if lost:
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""

@@ -116,5 +116,8 @@ def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
         return replace(checkpoint, status=Status.MISSING, problem=problem)
     if verdict.status in {VerdictStatus.CORRUPT, VerdictStatus.INCOMPLETE}:
         return replace(checkpoint, status=Status.BROKEN, problem=problem)
-    # Its bytes are all right, or nobody could read them: that is no reason to delete it.
-    return replace(checkpoint, doubt=problem)
+    # Its bytes are all right, or nobody could read them: that is no reason to delete it. TensorFlow may have
+    # run out of memory or of time.
+    known = verdict.status is VerdictStatus.UNRESTORABLE
+    told = "TensorFlow does not restore it" if known else "it cannot be told whether it restores"
+    return replace(checkpoint, doubt=f"{told}: {problem}")

@@ -19,15 +19,15 @@ from ckptctl import atomic, exchange, naming, posix, recovery, statefile
 from ckptctl.errors import RefusedError, UnreadableError
 from ckptctl.mending import Mended, mend
 from ckptctl.model import StateStatus
+from ckptctl.proof import Proofs
 from ckptctl.scan import scan_open
-from ckptctl.verify import VerdictStatus, open_scanned
+from ckptctl.verify import Level, VerdictStatus, open_scanned
 
 if TYPE_CHECKING:
     from ckptctl.exchange import Snapshot
     from ckptctl.model import Checkpoint, Directory, File, State
     from ckptctl.plan import Order
     from ckptctl.posix import OpenDirectory
-    from ckptctl.proof import Proofs
 
 _ATTEMPTS = 8
 """How often it is tried anew because the trainer spoke meanwhile."""
@@ -198,10 +198,17 @@ class _Work:
         raise AssertionError("the numbers do not end")
 
     def _doubt(self, one: Checkpoint) -> str | None:
-        if self.proofs is None or not self.proofs.asks(one):
+        # A scan does not look behind links.
+        proofs = Proofs(Level.INDEX) if self.proofs is None else self.proofs
+        if one.regular and not proofs.asks(one):
             return None
         if one.files not in self.verdicts:
-            verdict = self.proofs.prove(open_scanned(self.directory, one, follow=True))
+            verdict = proofs.prove(open_scanned(self.directory, one, follow=True))
+            if one.latest and verdict.status is VerdictStatus.UNREADABLE:
+                raise UnreadableError(
+                    f"{self.directory.path}: it cannot be told whether {one.name}, the latest in the state "
+                    f"file, restores: {verdict.findings[0].message}"
+                )
             passes = verdict.status in {VerdictStatus.OK, VerdictStatus.READABLE}
             self.verdicts[one.files] = None if passes else verdict.findings[0].message
         return self.verdicts[one.files]

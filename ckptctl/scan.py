@@ -247,7 +247,7 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> _Made:
             sizes = {(parsed.shard, parsed.shards): file.size for parsed, file in shards}
             seen = looker.look(name, index, sizes)
         except CannotReadError as error:
-            seen = Contents(str(error), doubt=str(error))
+            seen = _unknown(error)
         problem = seen.problem
     status = Status.BROKEN if seen.corrupt else Status.COMPLETE
     return _Made(name, Format.V2, status, index, files, group.meta, problem, seen)
@@ -275,11 +275,15 @@ def _v1(
     except CannotReadError as error:
         if not vouched:
             return None
-        seen = Contents(str(error), doubt=str(error))
+        seen = _unknown(error)
     problem = seen.problem
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])
     return _Made(name, Format.V1, Status.COMPLETE, None, tuple(files), group.meta, problem, seen)
+
+
+def _unknown(error: CannotReadError) -> Contents:
+    return Contents(str(error), doubt=f"it cannot be told whether it restores: {error}")
 
 
 def _missing_shards(parsed: list[naming.ParsedName]) -> str | None:

@@ -14,6 +14,7 @@ from conftest import ckptctl
 from trainers import run_trainer
 
 from ckptctl import posix
+from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.errors import StoppedError
 from ckptctl.model import Status
 from ckptctl.plan import Protections, plan
@@ -21,7 +22,7 @@ from ckptctl.policy import Newest, Policy
 from ckptctl.proof import Proofs
 from ckptctl.prune import prune
 from ckptctl.scan import scan
-from ckptctl.verify import Level, Verdict, verify
+from ckptctl.verify import Level, Verdict, VerdictStatus, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,10 @@ def test_older_good_one_stays_for_a_newer_bad_one(tmp_path: Path, latest: bool) 
     report = prune(tmp_path, THREE, proofs=Proofs(Level.DATA))
     assert report.deleted == ("ckpt-1", "ckpt-2")
     assert (
-        any("ckpt-6, the latest in the state file, is broken" in note for note in report.plan.notes) == latest
+        any(
+            "ckpt-6, the latest in the state file, stays, though broken" in note for note in report.plan.notes
+        )
+        == latest
     )
     assert "of those that pass verify (data)" in report.plan.policy
 
@@ -180,3 +184,23 @@ def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         prune(tmp_path, THREE, proofs=Proofs(Level.DATA), stop=lambda: True)
     assert fabricate.contents(tmp_path) == before
+
+
+def test_what_tensorflow_does_not_restore_stays(tmp_path: Path) -> None:
+    """Bytes that are all right are not deleted because TensorFlow fails, and the plan says so."""
+    run(tmp_path, 3)
+    finding = Finding(FindingKind.RESTORE, "out of memory")
+    verdict = Verdict("x", VerdictStatus.UNRESTORABLE, Level.RESTORE, findings=(finding,))
+    proofs = Proofs(Level.RESTORE)
+    with posix.open_directory(str(tmp_path)) as directory:
+        scanned = scan(tmp_path)
+        found = os.fstat(directory.fd)
+        known = {one.files: verdict for one in scanned.checkpoints}
+        proofs._verdicts[found.st_dev, found.st_ino] = known
+        made = proofs.plan(directory, scanned, lambda found: plan(found, Policy((Newest(1),)), Protections()))
+    assert not made.delete
+    assert "TensorFlow does not restore it: out of memory" in made.keep[0].reasons
+    assert any("no checkpoint counts" in note for note in made.notes)
+    assert any(
+        "ckpt-3, the latest in the state file, stays, though TensorFlow" in note for note in made.notes
+    )

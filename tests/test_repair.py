@@ -20,7 +20,7 @@ from trainers import restore_and_train, run_trainer
 
 from ckptctl import posix, tensorflow
 from ckptctl.errors import CkptctlError, LockedError, RefusedError, SavedModelError, UnreadableError
-from ckptctl.model import StateStatus
+from ckptctl.model import StateEntry, StateStatus
 from ckptctl.pins import pin
 from ckptctl.plan import Order
 from ckptctl.proof import Proofs
@@ -212,7 +212,7 @@ def test_latest_that_cannot_be_read_is_no_bad_one(tmp_path: Path, monkeypatch: p
         return pread(fd, length, offset)
 
     monkeypatch.setattr(os, "pread", failing)
-    with pytest.raises(UnreadableError, match="nobody can tell whether ckpt-3"):
+    with pytest.raises(UnreadableError, match="ckpt-3, the latest in the state file: it cannot be told"):
         repair(tmp_path)
     monkeypatch.undo()
     assert fabricate.contents(tmp_path) == before
@@ -688,3 +688,53 @@ def test_signal_at_any_moment_leaves_nothing_in_hand(tmp_path: Path, number: sig
         assert not private(run), moment
         mended = scan(run).state.status is StateStatus.OK
         assert len(backups(run)) == mended, moment
+
+
+def test_links_do_not_become_the_latest(tmp_path: Path) -> None:
+    """A link is as old as itself, whatever it leads to: what is really there comes before it."""
+    fabricate.run(tmp_path, 4, listed=0)
+    for end in ("index", "data-00000-of-00001"):
+        (tmp_path / f"best.{end}").symlink_to(f"ckpt-2.{end}")
+    assert repair(tmp_path).mended.state.latest == StateEntry("ckpt-4", "ckpt-4")
+    assert "best" not in (tmp_path / "checkpoint").read_text()
+
+
+def test_links_alone_are_looked_behind(tmp_path: Path) -> None:
+    """Where all are links, as in a store of files, what they lead to has to be whole."""
+    store = fabricate.run(tmp_path / "store", 2, listed=0)
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in sorted(store.iterdir()):
+        (run / file.name).symlink_to(file)
+    (store / "ckpt-2.index").write_bytes(b"garbage")
+    assert repair(run, order=Order.STEP).mended.state.latest == StateEntry("ckpt-1", "ckpt-1")
+
+
+def test_latest_whose_data_cannot_be_read_is_no_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system refuses to read of the latest is no reason to go back to an older one."""
+    fabricate.run(tmp_path, 3)
+    before = fabricate.contents(tmp_path)
+    inode = (tmp_path / "ckpt-3.data-00000-of-00001").stat().st_ino
+    preadv = os.preadv
+
+    def failing(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(5, "Input/output error")
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    with pytest.raises(UnreadableError, match="cannot be told whether ckpt-3"):
+        repair(tmp_path, proofs=Proofs(Level.DATA))
+    assert fabricate.contents(tmp_path) == before
+
+
+def test_times_that_are_none_are_replaced(tmp_path: Path) -> None:
+    """A manager cannot work with a time that is not a number."""
+    fabricate.run(tmp_path, 2)
+    state = tmp_path / "checkpoint"
+    text = state.read_text()
+    state.write_text(text.replace("timestamps: 1700000000", "timestamps: nan  # "))
+    repair(tmp_path)
+    assert "nan" not in state.read_text()

@@ -66,10 +66,13 @@ def command(*, path: str, verified: bool, workers: int, latest_filename: str, as
 
 
 def _candidates(directory: Directory) -> list[Checkpoint]:
-    """What the state names as the latest, then what is on the disk, newest first."""
+    """What the state names as the latest, then what is on the disk, newest first.
+
+    What is made of links is as old as its links, which tells nothing: it comes last.
+    """
     latest = [one for one in directory.checkpoints if one.latest]
     others = [one for one in reversed(directory.checkpoints) if one.on_disk and not one.latest]
-    return latest + others
+    return latest + sorted(others, key=lambda one: not one.regular)
 
 
 def _doubt(directory: Directory, latest_filename: str) -> None:
