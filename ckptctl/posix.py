@@ -255,6 +255,8 @@ def _open_through(directory: int, name: str) -> int:
         if not stat.S_ISREG(os.fstat(place).st_mode):
             raise RefusedError(f"{name} is not a regular file")
         return os.open(f"/proc/self/fd/{place}", flags)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from None
     finally:
         os.close(place)
 
