@@ -12,30 +12,23 @@ cannot set back.
 from __future__ import annotations
 
 import os
-import re
+import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, posix, removal, units
 from ckptctl.bundle.coding import CodingError, read_varint
 from ckptctl.errors import RefusedError, UnreadableError
+from ckptctl.files import list_files
+from ckptctl.leftover_names import UNSURE, Names, belongs, nests
 from ckptctl.model import File, FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
+    from ckptctl.files import Listing
     from ckptctl.model import Directory
     from ckptctl.posix import OpenDirectory
-
-_SHARDS = r"\d{5,9}-of-\d{5,9}"
-_TEMPSTATE = r"\.tempstate\d+"
-_RANDOM = r"\.tmp[0-9a-f]{32}"
-_PART = re.compile(rf"part-{_SHARDS}(?:\.index|\.data-{_SHARDS})(?:{_TEMPSTATE})?", re.ASCII)
-_PARTS = re.compile(r".+_temp(?:_[0-9a-f]{32})?", re.DOTALL)
-_WORKER = re.compile(r"workertemp_\d+", re.ASCII)
-_UNRENAMED = re.compile(rf".+(?:\.index|\.data-{_SHARDS}){_TEMPSTATE}", re.ASCII | re.DOTALL)
-_META = re.compile(r".+-\d+\.meta", re.ASCII | re.DOTALL)
-_META_UNRENAMED = re.compile(rf".+\.meta{_RANDOM}", re.DOTALL)
 
 _META_FIELDS = range(1, 8)
 _MAX_META_FIELDS = 10_000
@@ -53,6 +46,7 @@ class Tree:
         unknown: The path in it of something that no save puts there.
         changed: When anything in it, or it itself, was changed last.
         bytes: The size of all that is in it.
+        inode: Its own.
     """
 
     name: str
@@ -61,6 +55,7 @@ class Tree:
     unknown: str | None = None
     changed: float = 0.0
     bytes: int = 0
+    inode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +94,32 @@ def find(
         latest_filename: The state file's name.
         older_than: For how many seconds nothing may have been written there.
         now: Seconds since the epoch.
+
+    Raises:
+        UnreadableError: The directory cannot be listed.
     """
-    trees = {
-        file.name: look(directory, file.name) for file in scanned.leftovers if file.kind is FileKind.OTHER
-    }
-    protected = set(scanned.pins.names)
-    if scanned.state.latest is not None:
-        protected.add(scanned.state.latest.name)
-    found = [
-        _described(directory, trees.get(file.name) or file, protected, latest_filename)
+    names = Names.of(scanned, latest_filename)
+    try:
+        listing = list_files(directory)
+    except OSError as error:
+        raise UnreadableError(f"{directory.path} cannot be listed: {posix.reason(error)}") from error
+    items = [
+        look(directory, file.name) if _is_directory(directory, file.name) else file
         for file in scanned.leftovers
     ]
-    changes = [*_changes(directory, scanned, latest_filename), *(tree.changed for tree in trees.values())]
-    latest = max(changes, default=0.0)
-    busy = _busy(now - latest, older_than)
+    found = [_described(directory, item, names, listing) for item in items]
+    found = [replace(one, keep=one.keep or _linked(one.item, listing)) for one in found]
+    changes = [*_changes(directory, scanned, latest_filename)]
+    changes += [item.changed for item in items if isinstance(item, Tree)]
+    busy = _busy(now - max(changes, default=0.0), older_than)
     return tuple(replace(one, keep=one.keep or busy) for one in found)
+
+
+def _is_directory(directory: OpenDirectory, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def look(directory: OpenDirectory, name: str) -> Tree:
@@ -139,9 +145,9 @@ def _tree(inside: OpenDirectory, name: str) -> Tree:
             found = entry.stat(follow_symlinks=False)
             changed = max(changed, found.st_mtime, found.st_ctime)
             size += found.st_size if entry.is_file(follow_symlinks=False) else 0
-            if entry.is_file(follow_symlinks=False) and _belongs(name, removal.given_name(entry.name)):
+            if entry.is_file(follow_symlinks=False) and belongs(name, removal.given_name(entry.name)):
                 files.append(File(entry.name, found.st_size, found.st_mtime_ns, found.st_ino))
-            elif entry.is_dir(follow_symlinks=False) and _nests(name, entry.name):
+            elif entry.is_dir(follow_symlinks=False) and nests(name, entry.name):
                 trees.append(look(inside, entry.name))
                 changed = max(changed, trees[-1].changed)
                 size += trees[-1].bytes
@@ -149,65 +155,51 @@ def _tree(inside: OpenDirectory, name: str) -> Tree:
                     unknown = f"{entry.name}/{trees[-1].unknown}"
             else:
                 unknown = entry.name
-    return Tree(name, tuple(files), tuple(trees), unknown, changed, size)
+    return Tree(name, tuple(files), tuple(trees), unknown, changed, size, own.st_ino)
 
 
-def _nests(tree: str, name: str) -> bool:
-    return _WORKER.fullmatch(tree) is not None and _PARTS.fullmatch(name) is not None
-
-
-def _belongs(tree: str, name: str) -> bool:
-    """Whether a save puts a file of that name into a directory of parts of that name."""
-    if not _WORKER.fullmatch(tree):
-        return _PARTS.fullmatch(tree) is not None and _PART.fullmatch(name) is not None
-    # A worker that is not the chief makes whole checkpoints there, to throw them away.
-    parsed = naming.parse(name)
-    if parsed is not None and parsed.role in {naming.Role.INDEX, naming.Role.SHARD}:
-        return True
-    return name == naming.STATE_FILE or _is_unrenamed(name, naming.STATE_FILE)
-
-
-def _is_unrenamed(name: str, latest_filename: str) -> bool:
-    if _UNRENAMED.fullmatch(name) or _META_UNRENAMED.fullmatch(name):
-        return True
-    states = "|".join(re.escape(state) for state in {naming.STATE_FILE, latest_filename})
-    return re.fullmatch(rf"(?:{states}){_RANDOM}", name) is not None
-
-
-def _described(
-    directory: OpenDirectory, item: File | Tree, protected: Iterable[str], latest_filename: str
-) -> Leftover:
+def _described(directory: OpenDirectory, item: File | Tree, names: Names, listing: Listing) -> Leftover:
     if isinstance(item, Tree):
-        keep = None if item.unknown is None else f"no save puts there what is in it: {item.unknown}"
-        if not (_PARTS.fullmatch(item.name) or _WORKER.fullmatch(item.name)):
-            keep = "no save gives a directory that name"
-        return Leftover(item, "parts of a save", keep)
-    what, keep = _told_by_name(directory, item.name, latest_filename)
-    parsed = naming.parse(item.name)
+        empty = not (item.files or item.trees or item.unknown)
+        what, _, keep = names.of_tree(item.name, empty=empty)
+        if keep is None and item.unknown is not None:
+            keep = f"no save puts there what is in it: {item.unknown}"
+        return Leftover(item, what, keep)
+    what, prefix, keep = names.of_file(item.name)
     if keep is not None:
         return Leftover(item, what, keep)
+    parsed = naming.parse(item.name)
     if item.kind is not FileKind.REGULAR:
         keep = "it is not a regular file"
-    elif parsed is not None and parsed.prefix and parsed.prefix in protected:
-        keep = f"{parsed.prefix} is pinned, or the latest in the state file"
+    elif parsed is not None and parsed.role is naming.Role.META:
+        keep = _why_meta_stays(directory, item.name, prefix, listing)
     elif not removal.is_removable(item):
         keep = "its name is too long to be deleted safely"
     return Leftover(item, what, keep)
 
 
-def _told_by_name(directory: OpenDirectory, name: str, latest_filename: str) -> tuple[str, str | None]:
-    """What a file is, and why it stays if its name is not one of a save's through and through."""
-    parsed = naming.parse(name)
-    role = naming.Role.LEFTOVER if parsed is None else parsed.role
-    if role is naming.Role.PRIVATE:
-        return "ckptctl's own", "the next run for the same state file puts it right"
-    if role is naming.Role.SHARD:
-        return "a shard without an index", None
-    if role is naming.Role.META:
-        sure = _META.fullmatch(name) is not None and _is_meta_graph(directory, name)
-        return "a .meta without a checkpoint", None if sure else "it may be something else"
-    known = _is_unrenamed(name, latest_filename)
-    return "a file before its rename", None if known else "no save gives that name"
+def _why_meta_stays(directory: OpenDirectory, name: str, prefix: str, listing: Listing) -> str | None:
+    """A V1 checkpoint that is damaged, or a link, is no checkpoint to a scan, and still has a `.meta`."""
+    group = listing.groups.get(prefix)
+    if prefix in listing.bare or (group is not None and group.v1_shards):
+        return f"{prefix} may be its checkpoint"
+    return None if _is_meta_graph(directory, name) else UNSURE
+
+
+def _linked(item: File | Tree, listing: Listing) -> str | None:
+    """Why something stays that a link in the directory leads to, whatever the path that is in the link."""
+    links = [*listing.links.get(item.name, ())]
+    for inode in _inodes(item):
+        links += listing.targets.get(inode, ())
+    return f"the link {links[0]} leads to it" if links else None
+
+
+def _inodes(item: File | Tree) -> Iterator[int]:
+    yield item.inode
+    if isinstance(item, Tree):
+        inside: tuple[File | Tree, ...] = (*item.files, *item.trees)
+        for below in inside:
+            yield from _inodes(below)
 
 
 def _changes(directory: OpenDirectory, scanned: Directory, latest_filename: str) -> Iterator[float]:

@@ -9,12 +9,13 @@ import datetime as dt
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from ckptctl.leftover_names import Names
 from ckptctl.model import Checkpoint, Directory, Plan, Report, State, StateStatus, Status
 from ckptctl.units import format_bytes, format_count
 from ckptctl.writers import writer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 SORT_KEYS: dict[str, Callable[[Checkpoint], Any]] = {
     "time": lambda _: 0,  # as they come: oldest first
@@ -22,6 +23,10 @@ SORT_KEYS: dict[str, Callable[[Checkpoint], Any]] = {
     "step": lambda checkpoint: -1 if checkpoint.step is None else checkpoint.step,
     "size": lambda checkpoint: checkpoint.bytes,
 }
+
+
+SIMPLE = "simple"
+"""The format of tables that nobody asked for by name."""
 
 
 def escape(text: str) -> str:
@@ -46,17 +51,30 @@ def table(rows: Iterable[Sequence[str]], headers: Sequence[str], form: str, righ
         form: The name of a format of tabulate's.
         right: The columns that are aligned to the right.
     """
-    from tabulate import tabulate  # noqa: PLC0415 - JSON and help do without its 20 ms
-
     numeric = set(right)
+    cells = [[escape(cell) for cell in row] for row in rows]
+    if form == SIMPLE and cells and all(cell.isascii() for row in cells for cell in row):
+        return _simple(cells, headers, numeric)
+    from tabulate import tabulate  # noqa: PLC0415 - the default table does without its 40 ms
+
     return tabulate(
-        [[escape(cell) for cell in row] for row in rows],
+        cells,
         headers=headers,
         tablefmt=form,
         disable_numparse=True,
         preserve_whitespace=True,
         colalign=["right" if at in numeric else "left" for at in range(len(headers))],
     )
+
+
+def _simple(cells: Sequence[Sequence[str]], headers: Sequence[str], right: Collection[int]) -> str:
+    """What tabulate makes of this, in a twentieth of the time; it knows how wide other letters are."""
+    columns = []
+    for at, header in enumerate(headers):
+        width = max([len(header) + 2, *(len(row[at]) for row in cells)])
+        place = str.rjust if at in right else str.ljust
+        columns.append([place(cell, width) for cell in (header, "-" * width, *(row[at] for row in cells))])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def checkpoints(directory: Directory, form: str, sort: str = "time", *, detailed: bool = False) -> str:
@@ -103,7 +121,8 @@ def remedies(directory: Directory) -> list[str]:
         found.append(
             f"`ckptctl verify {path}` tells why it is broken; prune deletes it if a newer one is whole"
         )
-    if directory.leftovers:
+    names = Names.of(directory)
+    if any(names.may_go(file) for file in directory.leftovers):
         found.append(f"`ckptctl clean {path}` deletes leftovers")
     return found
 

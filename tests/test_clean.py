@@ -140,6 +140,90 @@ def test_names_that_only_look_like_it_stay(tmp_path: Path) -> None:
     assert why["scene-7.meta"] == "it may be something else"
 
 
+DATA_SET = ["train.data-00000-of-00003", "train.data-00001-of-00003", "train.data-00002-of-00003"]
+"""What Beam calls a data set by default, where its prefix is `train.data`."""
+
+
+@later
+def test_data_sets_stay(tmp_path: Path) -> None:
+    """What no trainer wrote is not touched: without a checkpoint nothing, with one no prefix but a save's."""
+    kept = {}
+    for directory in (tmp_path / "data", fabricate.run(tmp_path / "run", 2)):
+        for name in (*DATA_SET, f"ckpt-9.{DATA}", "ckpt-9.meta"):
+            put(directory, name, META)
+        (directory / f"model-7_temp_{HEX}").mkdir()
+        kept[directory.name] = {one.path: one.keep for one in clean(directory).plan.found}
+    assert set(kept["data"].values()) == {
+        "there is no checkpoint here and no state file: it may be something else",
+        "it may be something else",
+    }
+    assert {name for name, keep in kept["run"].items() if keep} == set(DATA_SET)
+    assert set(os.listdir(tmp_path / "run")) >= set(DATA_SET)
+
+
+@later
+def test_prefix_without_a_number(tmp_path: Path) -> None:
+    """It is a save's if the state lists it, or if a checkpoint there is called so before its number."""
+    fabricate.checkpoint(tmp_path, "model-7")
+    text = fabricate.state_text(["best", "model-7"])
+    (tmp_path / "checkpoint").write_text(text)
+    for name in ("best", "model", "mode", "model-"):
+        put(tmp_path, f"{name}.{DATA}")
+        (tmp_path / f"{name}_temp").mkdir()
+    assert set(clean(tmp_path).deleted) == {f"best.{DATA}", f"model.{DATA}", "best_temp", "model_temp"}
+
+
+@later
+def test_empty_directories_of_others_stay(tmp_path: Path) -> None:
+    """An empty directory has nothing but its name to tell whose it is."""
+    fabricate.run(tmp_path, 1)
+    for name in ("plots_temp", f"plots_temp_{HEX}", "ckpt_temp", "ckpt-8_temp", "workertemp_3"):
+        (tmp_path / name).mkdir()
+    report = clean(tmp_path)
+    assert [one.path for one in report.plan.found if one.keep] == ["plots_temp"]
+    assert (tmp_path / "plots_temp").is_dir()
+    assert len(report.deleted) == 4
+
+
+@later
+def test_what_a_link_leads_to_stays(tmp_path: Path) -> None:
+    """Whoever made a link counts on what it leads to, by whatever path: a file, a directory, or in one."""
+    run = fabricate.run(tmp_path / "run", 1)
+    for name in (f"ckpt-7.{DATA}", f"ckpt-8.{DATA}", f"ckpt-9.{DATA}", f"ckpt-9_temp/{PART}.{DATA}"):
+        put(run, name)
+    put(run, f"ckpt-8_temp/{PART}.{DATA}")
+    (run / "by-name").symlink_to(f"ckpt-8.{DATA}")
+    (run / "by-path").symlink_to(f"../run/ckpt-9.{DATA}")
+    (run / "inside").symlink_to(f"ckpt-9_temp/{PART}.{DATA}")
+    (run / "directory").symlink_to(run / "ckpt-8_temp")
+    report = clean(run)
+    assert report.deleted == (f"ckpt-7.{DATA}",)
+    assert {one.path: one.keep for one in report.plan.found if one.keep} == {
+        f"ckpt-8.{DATA}": "the link by-name leads to it",
+        f"ckpt-9.{DATA}": "the link by-path leads to it",
+        "ckpt-9_temp": "the link inside leads to it",
+        "ckpt-8_temp": "the link directory leads to it",
+    }
+
+
+@later
+@pytest.mark.parametrize("data", ["link", "damaged", "shards", "directory"])
+def test_meta_of_a_v1_checkpoint_that_no_scan_sees(tmp_path: Path, data: str) -> None:
+    """A `.meta` stays as long as there is anything that may be its checkpoint's data."""
+    fabricate.run(tmp_path, 1)
+    put(tmp_path, "model-7.meta", META)
+    if data == "link":
+        put(tmp_path / "store", "blob", fabricate.v1())
+        (tmp_path / "model-7").symlink_to("store/blob")
+    elif data == "directory":
+        (tmp_path / "model-7").mkdir()
+    else:
+        put(tmp_path, "model-7" if data == "damaged" else "model-7-00001-of-00002", b"\0damaged")
+    (kept,) = clean(tmp_path).plan.found
+    assert (kept.path, kept.keep) == ("model-7.meta", "model-7 may be its checkpoint")
+    assert (tmp_path / "model-7.meta").exists()
+
+
 @later
 def test_links_and_other_kinds_stay(tmp_path: Path) -> None:
     """No link is followed, out of the directory or in a directory of parts, and only regular files go."""
@@ -154,8 +238,14 @@ def test_links_and_other_kinds_stay(tmp_path: Path) -> None:
     os.mkfifo(run / "ckpt-7_temp" / f"{PART}.index")
     os.mkfifo(run / f"ckpt-6.{DATA}")
     (run / f"ckpt-5.{DATA}").mkdir()
+    os.mkfifo(run / f"ckpt-4.{DATA}.tempstate9")
+    (run / f"ckpt-3.{DATA}.tempstate9").mkdir()
     before = sorted(map(str, run.rglob("*")))
-    assert not clean(run).deleted
+    report = clean(run)
+    assert not report.deleted
+    why = {one.path: one.keep for one in report.plan.found}
+    assert why[f"ckpt-4.{DATA}.tempstate9"] == "it is not a regular file"
+    assert why[f"ckpt-3.{DATA}.tempstate9"] == "no save gives a directory that name"
     assert sorted(map(str, run.rglob("*"))) == before
     assert (outside / f"{PART}.{DATA}").exists()
 
@@ -212,7 +302,19 @@ def test_what_is_counted_on_stays(tmp_path: Path) -> None:
     pin(str(tmp_path), ["ckpt-1"])
     for step in (1, 2, 3):
         (tmp_path / f"ckpt-{step}.index").unlink()
-    assert clean(tmp_path).deleted == (f"ckpt-2.{DATA}",)
+    parts = [
+        name.replace("ckpt-N", f"ckpt-{step}")
+        for name in (
+            f"ckpt-N.{DATA}.tempstate12", f"ckpt-N.meta.tmp{HEX}", f"ckpt-N_temp/{PART}.{DATA}",
+            f"ckpt-N_temp_{HEX}/{PART}.{DATA}",
+        )
+        for step in (1, 2, 3)
+    ]  # fmt: skip
+    for name in parts:
+        put(tmp_path, name)
+    assert set(clean(tmp_path).deleted) == {f"ckpt-2.{DATA}"} | {
+        name.partition("/")[0] for name in parts if name.startswith("ckpt-2")
+    }
 
 
 def test_less_than_a_minute_is_refused(tmp_path: Path) -> None:

@@ -289,6 +289,9 @@ def test_ls_names_the_command_that_mends(tmp_path: Path, invoke: Invoke) -> None
     """Each kind of trouble that the listing shows comes with its remedy; a sound directory has none."""
     run = fabricate.run(tmp_path / "a run", 3)
     path = f"'{run}'"
+    for name in ("train.data-00000-of-00001", "notes.meta", "x.tmp00112233445566778899aabbccddeeff"):
+        (run / name).write_bytes(b"no save's: clean deletes none of it")
+    (run / "plots_temp").mkdir()
     assert invoke("ls", str(run)).stderr == ""
     (run / "ckpt-9.data-00000-of-00001").write_bytes(b"data")
     assert invoke("ls", str(run)).stderr == f"ckptctl: `ckptctl clean {path}` deletes leftovers\n"

@@ -16,6 +16,7 @@ FLOOR = {
     "errors": 0,
     "model": 0,
     "naming": 0,
+    "leftover_names": 1,
     "units": 1,
     "posix": 1,
     "protos": 1,
