@@ -25,7 +25,7 @@ SORT_KEYS: dict[str, Callable[[Checkpoint], Any]] = {
 }
 
 
-SIMPLE = "simple"
+_SIMPLE = "simple"
 """The format of tables that nobody asked for by name."""
 
 
@@ -53,7 +53,7 @@ def table(rows: Iterable[Sequence[str]], headers: Sequence[str], form: str, righ
     """
     numeric = set(right)
     cells = [[escape(cell) for cell in row] for row in rows]
-    if form == SIMPLE and cells and all(cell.isascii() for row in cells for cell in row):
+    if form == _SIMPLE and cells and all(cell.isascii() for row in cells for cell in row):
         return _simple(cells, headers, numeric)
     from tabulate import tabulate  # noqa: PLC0415 - the default table does without its 40 ms
 

@@ -47,7 +47,7 @@ NEVER = (
 WORK = (*NEVER, "concurrent.futures", "logging", "subprocess", "tensorflow", "watchdog")
 """What is needed by neither a listing nor a look at indexes."""
 METADATA = ("email", "importlib.metadata", "importlib.resources", "tempfile", "zipfile")
-"""What packages load to look up their own version: tabulate does, so that tables have it and JSON has not."""
+"""What packages load to look up their own version; tabulate does, which makes all but the default table."""
 OURS = tuple(f"ckptctl.{name}" for name in ("clean", "prune", "repair", "restore", "tensors", "watch"))
 """Our own, which belong to other commands."""
 PROTOBUF = {"CKPTCTL_STATE_READER": "protobuf"}
@@ -89,13 +89,16 @@ def test_version_and_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "without"),
     [
-        (("ls",), ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof", "ckptctl.verify")),
+        (
+            ("ls",),
+            ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof", "ckptctl.verify", "tabulate", *METADATA),
+        ),
         (
             ("ls", "--json"),
             ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof", "ckptctl.verify", "tabulate", *METADATA),
         ),
         (("latest",), ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof", "tabulate", *METADATA)),
-        (("verify", "--quick"), ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof")),
+        (("verify", "--quick"), ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof", "tabulate", *METADATA)),
         (
             ("verify", "--quick", "--json"),
             ("ckptctl.plan", "ckptctl.policy", "ckptctl.proof", "tabulate", *METADATA),
