@@ -167,7 +167,7 @@ class Watcher:
         """
         for root in self._roots:
             expect_directory(root.path)
-        self._observer = PollingObserver() if self._poll else Observer()
+        self._observer = self._new_observer()
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # the rescan mends what it complains of
         tensorflow.preload()
         self._observer.start()
@@ -366,6 +366,16 @@ class Watcher:
         handler = _Handler(lambda event: self._on_event(root, seen[0], event))
         root.watch = self._observer.schedule(handler, seen[0], recursive=recursive)
         root.watched = seen
+
+    def _new_observer(self) -> BaseObserver:
+        if not self._poll:
+            try:
+                return Observer()
+            except OSError as error:
+                if error.errno not in _TOO_MANY:
+                    raise
+                self._say("polling", "", reason=posix.reason(error))
+        return PollingObserver()
 
     def _poll_instead(self, error: OSError) -> None:
         """The limits of inotify are reached: goes on without it."""

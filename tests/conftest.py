@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from click.testing import CliRunner, Result
+from watching import watch  # noqa: F401 - a fixture
 
 from ckptctl import tensorflow
 from ckptctl.cli import cli

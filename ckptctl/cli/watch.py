@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +16,9 @@ from ckptctl.cli import options, retention
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
 from ckptctl.watch import Event, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @click.command(name="watch")
@@ -77,16 +82,34 @@ def command(
             rescan=max(rescan, settle, _SHORTEST_RESCAN),
             poll=poll,
             dry_run=dry_run,
-            report=_print_json if as_json else _print_line,
+            report=_as_far_as_it_goes(_print_json if as_json else _print_line),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: watcher.stop())
         warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
         watcher.run()
+    try:
+        sys.stdout.flush()
+    except OSError:  # what a full disk has not taken up to now goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _SHORTEST_RESCAN = 0.1
 """Seconds; less would be a busy loop."""
+
+
+def _as_far_as_it_goes(say: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Goes on where words cannot be written, as to a log on a full disk; not where the reader has left."""
+
+    def report(event: Event) -> None:
+        try:
+            say(event)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass
+
+    return report
 
 
 def _print_json(event: Event) -> None:

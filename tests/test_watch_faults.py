@@ -1,0 +1,319 @@
+"""`ckptctl watch` is never deaf for longer than one rescan, whatever the system does to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fabricate
+import pytest
+from watching import DEADLINE, PAUSE, Watching, ckpts, save
+
+from ckptctl.policy import Newest, Policy
+from ckptctl.watch import Event, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RESCAN = "--rescan=0.5s"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for a condition."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "too late"
+        time.sleep(PAUSE)
+
+
+def test_queue_that_overflows(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Events that were lost while it was stopped and its queue was full cost one rescan."""
+    busy, quiet = fabricate.run(tmp_path / "busy", 6), fabricate.run(tmp_path / "quiet", 6)
+    watching = watch("-r", tmp_path, RESCAN)
+    watching.until(lambda: fabricate.names(busy) == fabricate.names(quiet) == ckpts(4, 5, 6))
+    longest = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    files = [busy / "ckpt-6.index", busy / "ckpt-5.index"]
+    watching.process.send_signal(signal.SIGSTOP)
+    for number in range(longest + 100):  # two in turn: an event like the last is not queued
+        os.utime(files[number % 2])
+    save(quiet, 7)
+    shutil.rmtree(busy)
+    fabricate.run(busy, 8)
+    watching.process.send_signal(signal.SIGCONT)
+    watching.until(lambda: fabricate.names(quiet) == ckpts(5, 6, 7))
+    watching.until(lambda: fabricate.names(busy) == ckpts(6, 7, 8))
+    save(busy, 9)
+    watching.until(lambda: fabricate.names(busy) == ckpts(7, 8, 9))
+    watching.stop()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[tuple[Path, Watcher, list[Event]]]:
+    """A run with a watcher in this process."""
+    run = fabricate.run(tmp_path / "run", 6)
+    said: list[Event] = []
+    watcher = Watcher([str(run)], Policy((Newest(3),)), settle=0.05, rescan=0.5, report=said.append)
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    try:
+        until(lambda: fabricate.names(run) == ckpts(4, 5, 6))
+        yield run, watcher, said
+    finally:
+        watcher.stop()
+        thread.join()
+
+
+def test_emitter_that_dies(here: tuple[Path, Watcher, list[Event]]) -> None:
+    """What listens for events and ends is replaced, and what came in between is seen."""
+    run, watcher, said = here
+    for step in range(7, 10):
+        (emitter,) = watcher._observer.emitters
+        emitter.stop()
+        emitter.join()
+        save(run, step)
+        until(lambda step=step: fabricate.names(run) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+        until(lambda: any(one.is_alive() for one in watcher._observer.emitters))
+    assert {event.event for event in said} == {"watching", "pruned"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "number"),
+    [("max_inotify_instances", 0), ("max_inotify_watches", 0), ("max_inotify_watches", 3)],
+    ids=["no instance", "no watch", "too few for the runs to come"],
+)
+def test_limit_of_inotify(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    watch: Callable[..., Watching],
+    limit: str,
+    number: int,
+) -> None:
+    """Where inotify's limits are reached it polls, says so once, and goes on."""
+    limited = f'echo {number} > /proc/sys/user/{limit} && exec {sys.executable} "$@"'
+    (tmp_path / "python").write_text(f"#!/bin/sh\nexec unshare -Ur sh -c '{limited}' python \"$@\"\n")
+    (tmp_path / "python").chmod(0o755)
+    if subprocess.run([tmp_path / "python", "-c", ""], check=False).returncode != 0:
+        pytest.skip("a user namespace with limits of its own cannot be had here")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    root = tmp_path / "root"
+    first = fabricate.run(root / "first", 6)
+    watching = watch("-r", root, RESCAN)
+    watching.event("pruned", first)
+    runs = [fabricate.run(root / f"later{number}", 6) for number in range(4)]
+    for run in runs:
+        watching.until(lambda run=run: fabricate.names(run) == ckpts(4, 5, 6))  # type: ignore[misc]
+    for run in (first, *runs):
+        save(run, 7)
+    for run in (first, *runs):
+        watching.until(lambda run=run: fabricate.names(run) == ckpts(5, 6, 7))  # type: ignore[misc]
+    watching.stop()
+    polling = [event["reason"] for event in watching.events if event["event"] == "polling"]
+    assert len(polling) == (0 if number else 1), watching.story()
+    assert {event["event"] for event in watching.events} <= {"watching", "pruned", "polling", "stopped"}
+
+
+def test_no_descriptor_left(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """While it may open nothing it says so and keeps all; given descriptors again it goes on."""
+    run = fabricate.run(tmp_path / "run", 6)
+    watching = watch(run, RESCAN)
+    watching.event("pruned", run)
+    pid = watching.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    save(run, 7)
+    watching.event("failed", run)
+    assert fabricate.names(run) == ckpts(4, 5, 6, 7)
+    shutil.rmtree(run)
+    fabricate.run(run, 8)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    watching.until(lambda: fabricate.names(run) == ckpts(6, 7, 8))
+    save(run, 9)
+    watching.until(lambda: fabricate.names(run) == ckpts(7, 8, 9))
+    watching.stop()
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    """A log on a full disk costs its words and nothing else."""
+    run = fabricate.run(tmp_path / "run", 6)
+    command = [sys.executable, "-m", "ckptctl", "watch", str(run), "--keep=3", "--settle=0.05s"]
+    with (
+        Path("/dev/full").open("wb") as full,
+        (tmp_path / "errors").open("wb") as errors,
+        subprocess.Popen(command, stdout=full, stderr=errors) as process,
+        contextlib.ExitStack() as held,
+    ):
+        held.callback(process.kill)
+        until(lambda: fabricate.names(run) == ckpts(4, 5, 6))
+        for step in (7, 8):
+            save(run, step)
+            until(lambda step=step: fabricate.names(run) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Years by which the clock is off: what the file of that name says at the moment. */
+static time_t off(void) {
+  char text[16] = {0};
+  int fd = open(getenv("CLOCK_OFF"), O_RDONLY);
+  if (fd < 0) return 0;
+  if (read(fd, text, sizeof text - 1) < 0) text[0] = 0;
+  close(fd);
+  return atol(text) * 31557600L;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+  int failed = real(clock, now);
+  if (!failed && clock == CLOCK_REALTIME) now->tv_sec += off();
+  return failed;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+  struct timespec found;
+  if (clock_gettime(CLOCK_REALTIME, &found)) return -1;
+  now->tv_sec = found.tv_sec;
+  now->tv_usec = found.tv_nsec / 1000;
+  return 0;
+}
+time_t time(time_t *now) {
+  struct timespec found;
+  clock_gettime(CLOCK_REALTIME, &found);
+  if (now) *now = found.tv_sec;
+  return found.tv_sec;
+}
+"""
+
+
+@pytest.fixture
+def set_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the clock of the processes that are started from now on, by so many years, while they run too."""
+    source, library, off = tmp_path / "clock.c", tmp_path / "clock.so", tmp_path / "off"
+    source.write_text(CLOCK)
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build a clock with")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("CLOCK_OFF", str(off))
+
+    def move(years: int) -> None:
+        (tmp_path / "off.new").write_text(str(years))
+        (tmp_path / "off.new").rename(off)
+
+    move(10)
+    asked = [sys.executable, "-c", "import time; print(time.time())"]
+    told = float(subprocess.run(asked, capture_output=True, check=True).stdout)
+    assert told - time.time() > 9 * 365 * 86400, "the clock does not move"
+    move(0)
+    return move
+
+
+def save_now(directory: Path, step: int) -> None:
+    """Saves one checkpoint more, with the times of this moment."""
+    fabricate.checkpoint(directory, f"ckpt-{step}", at=time.time())
+    steps = sorted(int(name.removeprefix("ckpt-")) for name in fabricate.names(directory))
+    temporary = directory / "checkpoint.tmp"
+    temporary.write_text(fabricate.state_text((f"ckpt-{one}" for one in steps), timestamps=False))
+    temporary.rename(directory / "checkpoint")
+
+
+@pytest.mark.parametrize("jumps", [(10, 0), (-10, 0), (10, -10, 0)], ids=str)
+@pytest.mark.parametrize("min_age", ["0s", "1m"])
+def test_clock_that_jumps(
+    tmp_path: Path,
+    watch: Callable[..., Watching],
+    set_clock: Callable[[int], None],
+    jumps: tuple[int, ...],
+    min_age: str,
+) -> None:
+    """A clock that jumps ten years keeps nothing for ten years, and makes nothing old that is being saved."""
+    run = fabricate.run(tmp_path / "run", 6)
+    watching = watch(run, RESCAN, f"--min-age={min_age}")
+    watching.event("pruned", run)
+    step = 6
+    for years in jumps:
+        under_way = fabricate.checkpoint(run, f"ckpt-{step + 4}", at=time.time())
+        under_way[-1].write_bytes(b"")  # its index is being written
+        set_clock(years)
+        for _ in range(3):
+            step += 1
+            save_now(run, step)
+        if years or min_age == "0s":
+            saving = ckpts(step + 1)
+            watching.until(
+                lambda step=step, more=saving: fabricate.names(run) == ckpts(step - 2, step - 1, step) | more
+            )  # type: ignore[misc]
+        assert all(path.exists() for path in under_way)
+    if min_age != "0s":
+        assert fabricate.names(run) >= ckpts(step - 2, step - 1, step)
+    watching.stop()
+    assert {event["event"] for event in watching.events} == {"watching", "pruned", "stopped"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mount is not permitted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_disk_that_is_full(small_disk: Path, watch: Callable[..., Watching]) -> None:
+    """On a full disk the oldest go before the state is written, and the trainer has room again."""
+    run = fabricate.run(small_disk / "run", 3)
+    watching = watch(run, RESCAN)
+    watching.event("watching", run)
+    for step in range(4, 8):
+        watching.process.send_signal(signal.SIGSTOP)
+        save(run, step)
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb") as filler:
+            while filler.write(bytes(4096)):
+                filler.flush()
+        watching.process.send_signal(signal.SIGCONT)
+        watching.until(lambda step=step: fabricate.names(run) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+        (small_disk / "filler").unlink()
+    watching.until(lambda: "ckpt-4" not in (run / "checkpoint").read_text())
+    watching.stop()
+
+
+def test_disk_that_turns_read_only(small_disk: Path, watch: Callable[..., Watching]) -> None:
+    """While it may not be written to that is said once; written to again it is pruned within a rescan."""
+    run = fabricate.run(small_disk / "run", 3)
+    watching = watch(run, RESCAN)
+    watching.event("watching", run)
+    watching.process.send_signal(signal.SIGSTOP)
+    for step in range(4, 7):
+        save(run, step)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    watching.process.send_signal(signal.SIGCONT)
+    failed = watching.event("failed", run)
+    assert [one["name"] for one in failed["failed"]] == ["ckpt-1", "ckpt-2", "ckpt-3"]
+    assert fabricate.names(run) == ckpts(1, 2, 3, 4, 5, 6)
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    watching.until(lambda: fabricate.names(run) == ckpts(4, 5, 6))
+    save(run, 7)
+    watching.until(lambda: fabricate.names(run) == ckpts(5, 6, 7))
+    watching.stop()
+    assert watching.count("failed", run) == 1
