@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CALLS = ("open", "write", "fsync", "rename", "unlink", "link", "stat", "scandir", "listdir", "fchmod")
 
 READING = ("pread", "fstat", "lstat", "readlink", "dup", "fchown", "rmdir")
-"""Further calls: a kill before most of them leaves what a kill before the one ahead does, an error does not."""
+"""Further calls. A kill before one of them shows nothing new; an error does."""
 
 
 def in_child(work: Callable[[], object], before: Callable[[int], None], further: Iterable[str] = ()) -> int:

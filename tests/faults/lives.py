@@ -101,7 +101,7 @@ class Trainer:
         os.utime(self._run / name, (now, now))
 
     def assert_heard(self) -> None:
-        """Nothing it said is lost: the state has its latest, its own number, and whatever stays of its list."""
+        """Nothing it said is lost: the state has its latest, its own number, and what stays of its list."""
         if not self.said:
             return
         with posix.open_directory(str(self._run)) as directory:

@@ -1,8 +1,8 @@
-"""Damaged checkpoints through the commands that read them: no traceback, no death, and nothing bad called good.
+"""Damaged checkpoints through the commands that read them: no traceback, no death, nothing bad called good.
 
 Half of the mutations are random, and what still passes has to hold the very tensors that were saved. The
-others are such as an enemy would make: lengths, offsets, shapes and handles that lie, with every checksum made
-right again, so that what lies behind the checksums is reached. Of those, what passes has to be readable.
+others are such as an enemy would make: lengths, offsets, shapes and handles that lie, with every checksum
+made right again, so that what lies behind the checksums is reached. Of those, what passes has to be readable.
 
 The short form tries 300, `pytest --long tests/faults/test_damaged.py` 100,000, in ten parts.
 """

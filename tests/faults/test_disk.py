@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or small, files that nobody may change, users without rights, few descriptors.
+"""Full and read-only disks, files that nobody may change, users without rights, few descriptors.
 
 Space is freed where it can be; where it cannot, the exit code and a message say so, nothing is lost, and the
 next run, once the fault is gone, finishes. There is no longer form: each case is its own.
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import lives
 import pytest
 from commands import KINDS, Said, assert_nothing_lost, begin, is_done, tell
-from conftest import unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +73,7 @@ def assert_finishes(path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", CHANGING)
 @pytest.mark.parametrize("full", ["bytes", "inodes"])
 def test_full(tmp_path: Path, kind: str, full: str, small: Callable[[str], None]) -> None:
-    """A prune frees space where there is none, of bytes or of inodes, and nothing is lost by what needs some."""
+    """A prune frees space where there is none, of bytes or of inodes; what needs some loses nothing."""
     small("" if full == "bytes" else ",nr_inodes=28")
     begin(tmp_path, kind)
     run = tmp_path / "run"
@@ -145,7 +144,7 @@ def become_nobody() -> None:
 @pytest.mark.parametrize("kind", CHANGING)
 @pytest.mark.parametrize("mode", [0o1777, 0o755, 0o555, 0o777])
 def test_user_without_rights(tmp_path: Path, kind: str, mode: int) -> None:
-    """In a directory of root's, sticky or closed, a user can do nothing and is told so; in an open one, all."""
+    """In a directory of root's, sticky or closed, a user can do nothing and is told so."""
     for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(0o755)
     begin(tmp_path, kind)

@@ -1,7 +1,7 @@
 """Each system call of a command made to fail, with each error that a disk, a server or a kernel gives.
 
-A call fails once, or it and all like it fail from then on, as on a disk that has turned read-only. The command
-line runs in a forked process, so that what it prints and its exit code are what a user sees. The short form
+A call fails once, or all fail from then on, as on a disk that has turned read-only. The command line
+ runs in a forked process, so that what it prints and its exit code are what a user sees. The short form
 is a sample; `pytest --long tests/faults/test_errors.py` goes through all.
 """
 

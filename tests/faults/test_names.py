@@ -1,8 +1,8 @@
 """Every name and every kind of file that another user may put into a directory that we work in as root.
 
 strace writes down each call that opens, deletes, renames or changes a file. Each path has to lie in the
-directory itself, reached through its own descriptor, and no link may be followed to outside. The short form
-runs each command once with a second process swapping links in; `pytest --long tests/faults/test_names.py` 100 times.
+directory itself, reached through its own descriptor, and no link may be followed to outside. Beside the
+command a second process swaps links in: once, and with `pytest --long tests/faults/test_names.py` 100 times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees what is opened")
 
-CHANGING = "unlink,unlinkat,rename,renameat,renameat2,rmdir,link,linkat,symlink,symlinkat,mkdir,mkdirat,mknod,mknodat"
+CHANGING = (
+    "unlink,unlinkat,rename,renameat,renameat2,rmdir,link,linkat,symlink,symlinkat,mkdir,mkdirat,mknodat"
+)
 CHANGING_MODES = "chmod,fchmod,fchmodat,chown,lchown,fchown,fchownat,truncate,ftruncate,utimensat"
 LONG_NAME = "n" * 248 + "-1"
 ODD = [
@@ -158,7 +160,7 @@ COMMANDS = [
 @needs_strace
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_every_kind_of_file(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """No call reaches anything outside, what is no file of a checkpoint stays, and names are printed escaped."""
+    """No call reaches anything outside, what is no regular file stays, and names are printed escaped."""
     run, outside = tmp_path / "run", tmp_path / "outside"
     populate(run, outside)
     if words[0] == "repair":
@@ -183,8 +185,8 @@ def test_every_kind_of_file(tmp_path: Path, words: tuple[str, ...]) -> None:
 SWAPPER = """
 import os, sys
 run, outside = sys.argv[1:]
-victims = ["ckpt-1.index", "ckpt-2.index", "ckpt-1.data-00000-of-00001", "ckpt-2.data-00000-of-00001", "checkpoint"]
-spare = os.path.join(outside, "..", "spare")
+data = "data-00000-of-00001"
+victims = ["ckpt-1.index", "ckpt-2.index", f"ckpt-1.{data}", f"ckpt-2.{data}", "checkpoint"]
 os.chdir(run)
 print("ready", flush=True)
 turn = 0
