@@ -237,7 +237,7 @@ def _protections(
     if checkpoint.status is Status.SAVING:
         yield f"being saved: {checkpoint.problem}"
     # What was written in ten years' time, by a clock that was wrong, is not young for so long.
-    if now - max(file.mtime for file in checkpoint.files) < protections.min_age:
+    if abs(now - max(file.mtime for file in checkpoint.files)) < protections.min_age:
         yield f"younger than {units.format_duration(protections.min_age)}"
     if checkpoint.preserved and not protections.include_preserved:
         yield _PRESERVED

@@ -40,6 +40,11 @@ def expect_directory(path: str) -> None:
         pass
 
 
+def is_directory(path: str) -> bool:
+    """Whether a path leads to a directory that is no link."""
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
 def run_directory(root: str, inside: str) -> str:
     """The directory that a trainer writes to, for one in which parts of a save are made.
 

@@ -27,7 +27,7 @@ from ckptctl.contention import Contention
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
-from ckptctl.roots import expect_directory, real_path, run_directory
+from ckptctl.roots import expect_directory, is_directory, real_path, run_directory
 
 if TYPE_CHECKING:
     import socket
@@ -239,10 +239,7 @@ class Watcher:
             return
         try:
             # A link may have taken the place of a directory since it was marked; none is followed on the way.
-            with (
-                posix.open_directory(root.path) as top,
-                posix.open_below(top, names) as directory,
-            ):
+            with posix.open_directory(root.path) as top, posix.open_below(top, names) as directory:
                 report = prune_open(
                     directory,
                     self._policy,
@@ -257,7 +254,7 @@ class Watcher:
             self._due[path] = _Due(at, at)
             return
         except UnreadableError as error:
-            if not names:  # else it was removed since it was marked
+            if not names or is_directory(path):  # else it was removed since it was marked
                 self._say_once("failed", path, error=str(error))
             return
         except (SavedModelError, StoppedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fabricate
 import pytest
@@ -160,6 +161,40 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "errors").read_text()
 
 
+def test_run_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run below DIR that cannot be read it is told once, the others are pruned; and it too, later."""
+    good, bad = fabricate.run(tmp_path / "good", 6), fabricate.run(tmp_path / "bad", 6)
+    inode = bad.stat().st_ino
+    scandir = os.scandir
+
+    def failing(path: Any) -> Any:
+        if isinstance(path, int) and os.fstat(path).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(path)
+
+    said: list[Event] = []
+    options = {"recursive": True, "settle": 0.05, "rescan": 0.2, "poll": True}
+    watcher = Watcher([str(tmp_path)], Policy((Newest(3),)), report=said.append, **options)  # type: ignore[arg-type]
+    thread = threading.Thread(target=watcher.run)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing)
+        thread.start()
+        try:
+            for step in range(7, 10):
+                until(lambda: len(list(good.glob("*.index"))) == 3)
+                save(good, step)
+            until(lambda: any(event.event == "failed" for event in said))
+            assert len(fabricate.names(bad)) == 6
+            patch.undo()
+            until(lambda: fabricate.names(bad) == ckpts(4, 5, 6))
+        finally:
+            watcher.stop()
+            thread.join()
+    (failed,) = [event for event in said if event.event == "failed"]
+    assert failed.directory == str(bad)
+    assert "Input/output error" in failed.details["error"]
+
+
 CLOCK = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -255,10 +290,8 @@ def test_clock_that_jumps(
             step += 1
             save_now(run, step)
         if years or min_age == "0s":
-            saving = ckpts(step + 1)
-            watching.until(
-                lambda step=step, more=saving: fabricate.names(run) == ckpts(step - 2, step - 1, step) | more
-            )  # type: ignore[misc]
+            staying = ckpts(step - 2, step - 1, step, step + 1)
+            watching.until(lambda staying=staying: fabricate.names(run) == staying)  # type: ignore[misc]
         assert all(path.exists() for path in under_way)
     if min_age != "0s":
         assert fabricate.names(run) >= ckpts(step - 2, step - 1, step)
