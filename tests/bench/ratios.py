@@ -10,6 +10,7 @@ the large checkpoints a sixteenth as large, to see that everything runs.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -19,10 +20,11 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 from verify import READ_WITH_TENSORFLOW, apart, best, fill, fill_many
+from watch import deletion
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -42,6 +44,7 @@ for name in os.listdir(directory):
     if number and int(number) <= 9997:
         os.unlink(os.path.join(directory, name))
 """
+_COMPLETE = "import sys; sys.argv = ['ckptctl']; from ckptctl.cli import main; main()"
 _STEP = b"optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE"
 _INT64 = 9
 
@@ -74,9 +77,7 @@ def run_of(directory: Path, count: int) -> None:
     """Writes a run of small whole checkpoints that say their step; the state lists the last of them."""
     for step in range(1, count + 1):
         bundle = BundleWriter()
-        bundle.add(
-            b"optimizer/_iterations/.ATTRIBUTES/VARIABLE_VALUE", _INT64, (), step.to_bytes(8, "little")
-        )
+        bundle.add(_STEP, _INT64, (), step.to_bytes(8, "little"))
         bundle.write(directory, f"ckpt-{step}")
     (directory / "checkpoint").write_text(
         f'model_checkpoint_path: "ckpt-{count}"\nall_model_checkpoint_paths: "ckpt-{count}"\n'
@@ -102,6 +103,9 @@ def start_up(directory: Path, runs: int) -> Iterator[Ratio]:
     yield Ratio("ls of 3 checkpoints", reads, found["ls"].seconds, theirs.seconds, 0.42)
     yield Ratio("ls of 3 checkpoints, peak memory", reads, found["ls"].mib, theirs.mib, 0.8)
     yield Ratio("ls with the protobuf reader", reads, found["protobuf"].seconds, theirs.seconds, 0.09)
+    words = [f"COMP_WORDS=ckptctl show {directory}/", "COMP_CWORD=2", "_CKPTCTL_COMPLETE=bash_complete"]
+    completed = best({"": ["env", *words, sys.executable, "-c", _COMPLETE]}, runs)[""]
+    yield Ratio("completion of checkpoints' names", "0.2 s", completed.seconds, 0.2, 1)
 
 
 def many(directory: Path, runs: int) -> Iterator[Ratio]:
@@ -180,6 +184,36 @@ def tensors(directory: Path, runs: int) -> Iterator[Ratio]:
         yield Ratio(f"{name} of 20,000 tensors", "0.6 s", run.seconds, 0.6, 1)
 
 
+def watch(directory: Path, runs: int) -> Iterator[Ratio]:
+    """How soon after a save is its victim gone; the one in twenty that takes longest counts."""
+    found = min((deletion(directory / str(run), "tensorflow") for run in range(runs)), key=_p95)
+    yield Ratio("watch: save to deletion, less settle", "0.1 s", _p95(found), 0.1, 1)
+
+
+def _p95(found: dict[str, Any]) -> float:
+    seconds: float = found["p95_ms"] / 1000
+    return seconds
+
+
+def _machine() -> dict[str, Any]:
+    """What the figures were made on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "system": platform.release(),
+        "python": platform.python_version(),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+    }
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
@@ -195,6 +229,7 @@ def main() -> None:
         start_up,
         many,
         tensors,
+        watch,
         lambda directory, runs: large(directory, runs, share),
     ]
     found: list[Ratio] = []
@@ -213,11 +248,12 @@ def main() -> None:
         for one in found
     ]
     headers = ("ckptctl", "against", "ours", "theirs", "ratio", "at most")
+    machine = ", ".join(f"{name} {value}" for name, value in _machine().items())
+    sys.stdout.write(f"{machine}\n\n")
     sys.stdout.write(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True) + "\n")
     if arguments.json:
-        machine = {"machine": platform.machine(), "system": platform.release(), "cores": os.cpu_count()}
         ratios = [{**asdict(one), "ratio": round(one.ratio, 3)} for one in found]
-        text = json.dumps({**machine, "python": platform.python_version(), "ratios": ratios}, indent=2)
+        text = json.dumps({**_machine(), "runs": arguments.runs, "ratios": ratios}, indent=2)
         Path(arguments.json).write_text(text + "\n")
 
 

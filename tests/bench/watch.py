@@ -70,18 +70,12 @@ class Trainer:
 def watching(reader: str, *arguments: str) -> Iterator[int]:
     """A watch; yields its process once it has said that it watches."""
     command = [sys.executable, "-m", "ckptctl", f"--state-reader={reader}", "watch", f"--keep={_KEEP}"]
-    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if "watching" not in process.stdout.readline():
-            raise SystemExit("the watch did not begin")
-        descriptor = process.stdout.fileno()
-        os.set_blocking(descriptor, False)  # what it says is thrown away
+    with tempfile.TemporaryFile() as said, subprocess.Popen([*command, *arguments], stdout=said) as process:
+        wait_for(lambda: b"watching" in os.pread(said.fileno(), 1 << 16, 0))
         try:
             yield process.pid
         finally:
-            os.set_blocking(descriptor, True)
             process.terminate()
-            process.stdout.read()
 
 
 def wait_for(condition: Callable[[], bool]) -> float:
