@@ -170,7 +170,7 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
         (("good/ckpt-7",), 3, ""),
         (("--quick", "--finite", "good"), 2, "give one of them"),
         (("--quick", "--restore", "good"), 2, "give one of them"),
-        (("--restore", "good"), 0, "only the program that saved it can restore it"),
+        (("--restore", "good"), 0, "that it restores is not proven"),
         (("--restore", "good", "bad"), 1, "`ckptctl latest --verified bad`"),
         (("--restore", "no-object"), 1, ""),
         (("-j", "0", "good"), 2, "1<=x<=64"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROVEN, READABLE, FAILED = ProofStatus
-FLOAT, QINT16 = 1, 15
+FLOAT, STRING, QINT16 = 1, 7, 15
 
 OBJECT_TRAINERS = [name for name in trainers.TRAINERS if not name.startswith("keras3")]
 
@@ -82,7 +82,8 @@ def test_trainers(tmp_path: Path, restorer: Restorer, name: str) -> None:
 
 PROVEN_KINDS = [
     "empty", "types", "nested", "shared", "tables", "state", "slots-v1", "slots-some", "variable-root",
-    "graph-partitioned", "graph-ref", "graph-types", "run[1]/object", "run[1]/graph",
+    "graph-partitioned", "graph-ref", "graph-types", "graph-sharded", "graph-identity", "run[1]/object",
+    "run[1]/graph", "counted-1",
 ]  # fmt: skip
 
 READABLE_KINDS = {
@@ -94,6 +95,11 @@ READABLE_KINDS = {
     "graph-without-meta": "has no .meta",
     "graph-table": "restores with 'LookupTableImportV2'",
     "graph-fewer": "1 of 2 tensors are restored by nothing, 'b' first",
+    "hostile-path": "restores from a path of its own ('save/RestoreV2')",
+    "hostile-fifo": "restores from a path of its own ('save/RestoreV2')",
+    "hostile-remote": "restores from a path of its own ('save/RestoreV2')",
+    "hostile-other-placeholder": "restores from a path of its own ('save/RestoreV2')",
+    "hostile-cycle": "restores from a path of its own ('save/RestoreV2')",
     "meta-garbage": "none that a Saver wrote",
     "meta-empty": "has no Saver",
     "meta-saver-of-nothing": "has no operation 'save/none'",
@@ -125,9 +131,10 @@ def test_one_process(directory: Path) -> None:
     assert not _alive(first)
 
 
-def test_directory_of_the_same_name(directory: Path, restorer: Restorer) -> None:
+@pytest.mark.parametrize("name", ["state", "counted-1"])
+def test_directory_of_the_same_name(directory: Path, restorer: Restorer, name: str) -> None:
     """A checkpoint that is called as a directory is, is restored, and not what lies in the directory."""
-    inside = directory / "state"
+    inside = directory / name
     inside.mkdir()
     (inside / "saved_model.pb").touch()
     assert prove(restorer, inside) == RestoreProof()
@@ -178,6 +185,8 @@ def test_memory(tmp_path: Path, directory: Path) -> None:
 
 
 KEY = "v/.ATTRIBUTES/VARIABLE_VALUE"
+SLOT = "v/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"
+CONFIG = "optimizer/.ATTRIBUTES/OBJECT_CONFIG_JSON"
 
 
 def object_bundle(
@@ -219,6 +228,65 @@ def test_object_that_hangs_on_nothing(tmp_path: Path, restorer: Restorer) -> Non
     proof = prove(restorer, tmp_path / "ckpt-1")
     assert proof.status is READABLE
     assert "did not use all that was saved" in messages(proof)
+
+
+def graph_bundle(directory: Path, *nodes: bytes) -> Path:
+    """A checkpoint of these objects, with floats under `KEY` and `SLOT`, and a string under `CONFIG`."""
+    made = writer.BundleWriter()
+    made.add_strings(CONFIG.encode(), [], [b"{}"])
+    made.add(KEY.encode(), FLOAT, [2], struct.pack("<2f", 1, 2))
+    made.add(SLOT.encode(), FLOAT, [2], struct.pack("<2f", 3, 4))
+    graph = b"".join(writer.bytes_field(1, node) for node in nodes)
+    made.add_strings(b"_CHECKPOINTABLE_OBJECT_GRAPH", [], [graph])
+    made.write(directory, "ckpt-1")
+    return directory / "ckpt-1"
+
+
+def child(number: int, name: bytes) -> bytes:
+    """A node's reference to another one."""
+    return writer.bytes_field(1, writer.number_field(1, number) + writer.bytes_field(2, name))
+
+
+def attribute(key: str) -> bytes:
+    """A node's tensor."""
+    name = key.rpartition("/")[2].encode()
+    return writer.bytes_field(2, writer.bytes_field(1, name) + writer.bytes_field(3, key.encode()))
+
+
+def slot(variable: int, number: int) -> bytes:
+    """An optimizer's slot variable."""
+    fields = writer.number_field(1, variable) + writer.bytes_field(2, b"m") + writer.number_field(3, number)
+    return writer.bytes_field(3, fields)
+
+
+def test_optimizer_with_its_configuration(tmp_path: Path, restorer: Restorer) -> None:
+    """Keras of TensorFlow 2.0 saves a string with an optimizer: it has slot variables all the same."""
+    root, optimizer = child(1, b"v") + child(2, b"optimizer"), attribute(CONFIG) + slot(1, 3)
+    path = graph_bundle(tmp_path, root, attribute(KEY), optimizer, attribute(SLOT))
+    assert prove(restorer, path) == RestoreProof()
+
+
+def test_tensorflow_raises(tmp_path: Path, restorer: Restorer) -> None:
+    """Where every object is what was saved, and TensorFlow raises, the checkpoint does not restore."""
+    object_bundle(tmp_path, KEY, KEY)
+    assert prove(restorer, tmp_path / "ckpt-1") == RestoreProof()
+    data = tmp_path / "ckpt-1.data-00000-of-00001"
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    first, *_ = prove(restorer, tmp_path / "ckpt-1").findings
+    assert first.kind is FindingKind.RESTORE
+    assert first.message.startswith("the tree of objects does not restore: DataLossError")
+
+
+def test_no_objects(tmp_path: Path) -> None:
+    """A graph without objects has no root to restore into, as TensorFlow finds too; the process lives on."""
+    path = graph_bundle(tmp_path)
+    with Restorer() as restorer:
+        proof = prove(restorer, path)
+        assert proof.status is FAILED
+        assert messages(proof) == "its graph has no objects"
+        first = _pid(restorer)
+        assert prove(restorer, path) == proof
+        assert _pid(restorer) == first
 
 
 def test_names(tmp_path: Path, restorer: Restorer) -> None:
@@ -484,6 +552,7 @@ def _write_objects(tf: Any, directory: str) -> None:
 
     write("empty")
     write("run[1]/object", v=tf.Variable([1.0]))
+    tf.train.Checkpoint(v=tf.Variable([1.0])).save(f"{directory}/counted")
     numbers = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 17, 18, 19, 22, 23, 24, 25, 29, 30)
     types = [tf.as_dtype(number) for number in numbers]
     made = {one.name: tf.Variable(tf.constant(np.zeros((2, 3), one.as_numpy_dtype), one)) for one in types}
@@ -681,6 +750,67 @@ def _hostile_constant(tf: Any, path: str) -> None:
     _edited(tf, path, edit)
 
 
+def _graph_sharded(tf: Any, path: str) -> None:
+    for device in ("/job:localhost/replica:0/task:0/cpu:0", "/job:localhost/replica:0/task:0"):
+        with tf.device(device):
+            tf.compat.v1.get_variable(device.rpartition("/")[2].replace(":", ""), initializer=[1.0, 2.0])
+    _save(tf, path, tf.compat.v1.train.Saver(sharded=True))
+
+
+def _path(make: Callable[[Any, str, Any], str]) -> Callable[[Any, str], None]:
+    """A graph that restores from the path that a node gives, which is made for it."""
+
+    def write(tf: Any, path: str) -> None:
+        _variables(tf)
+
+        def edit(meta: Any) -> None:
+            source = make(tf, path, meta)
+            for node in meta.graph_def.node:
+                if node.op == "RestoreV2":
+                    node.input[0] = source
+
+        _edited(tf, path, edit)
+
+    return write
+
+
+def _path_node(meta: Any, name: str, op: str, *inputs: str, **attributes: Any) -> str:
+    """Adds a node that gives a string."""
+    node = meta.graph_def.node.add(name=name, op=op, input=inputs)
+    node.attr["dtype" if op in {"Const", "PlaceholderWithDefault"} else "T"].type = STRING
+    for key, value in attributes.items():
+        node.attr[key].tensor.CopyFrom(value)
+    return name
+
+
+def _path_of(suffix: str) -> Callable[[Any, str, Any], str]:
+    """A constant path: another checkpoint, or whatever else is there."""
+
+    def make(tf: Any, path: str, meta: Any) -> str:
+        target = suffix if "://" in suffix else os.path.join(os.path.dirname(path), suffix)
+        if suffix == "fifo":
+            os.mkfifo(f"{target}.index")
+        return _path_node(meta, "own", "Const", value=tf.make_tensor_proto(target))
+
+    return make
+
+
+def _path_default(tf: Any, path: str, meta: Any) -> str:
+    own = _path_of("graph-ref")(tf, path, meta)
+    return _path_node(meta, "other", "PlaceholderWithDefault", own)
+
+
+def _path_identity(tf: Any, path: str, meta: Any) -> str:
+    del tf, path
+    return _path_node(meta, "same", "Identity", meta.saver_def.filename_tensor_name.removesuffix(":0"))
+
+
+def _path_cycle(tf: Any, path: str, meta: Any) -> str:
+    del tf, path
+    _path_node(meta, "one", "Identity", "two")
+    return _path_node(meta, "two", "Identity", "one")
+
+
 def _graph_fewer(tf: Any, path: str) -> None:
     first, _ = _variables(tf)
     few = tf.compat.v1.train.Saver([first])
@@ -742,6 +872,8 @@ _GRAPHS: dict[str, Callable[[Any, str], None]] = {
     "graph-partitioned": _graph_partitioned,
     "graph-without-meta": _graph_without_meta,
     "graph-table": _graph_table,
+    "graph-sharded": _graph_sharded,
+    "graph-identity": _path(_path_identity),
     "graph-fewer": _graph_fewer,
     "graph-twice": _graph_twice,
     "graph-more": _graph_more,
@@ -754,6 +886,11 @@ _GRAPHS: dict[str, Callable[[Any, str], None]] = {
     "hostile-function": _hostile(_call_function),
     "hostile-beside": _hostile_beside,
     "hostile-constant": _hostile_constant,
+    "hostile-path": _path(_path_of("graph-ref")),
+    "hostile-fifo": _path(_path_of("fifo")),
+    "hostile-remote": _path(_path_of("gs://bucket/ckpt-1")),
+    "hostile-other-placeholder": _path(_path_default),
+    "hostile-cycle": _path(_path_cycle),
 }
 
 

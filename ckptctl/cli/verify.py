@@ -200,9 +200,7 @@ def _show(verdicts: list[Verdict], level: Level, form: str) -> None:
     if any(one.level not in {level, Level.RESTORE} for one in verdicts):
         complain("the numbers in a V1 checkpoint are not looked at, only their checksums")
     if any(one.status is VerdictStatus.READABLE for one in verdicts):
-        complain(
-            "where TensorFlow reads every tensor and no more, only the program that saved it can restore it"
-        )
+        complain("readable: TensorFlow reads every tensor; that it restores is not proven, see the findings")
     lost = {VerdictStatus.CORRUPT, VerdictStatus.INCOMPLETE}
     bad = next((one for one in verdicts if one.status in lost), None)
     if bad is not None:

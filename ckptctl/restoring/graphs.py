@@ -78,6 +78,7 @@ def restore(prefix: str, meta: bytes, stored: Stored, outcome: Outcome) -> set[s
     try:
         message = tf.compat.v1.MetaGraphDef.FromString(meta)
         nodes = _restoring(message)
+        _check_paths(nodes, message.saver_def.filename_tensor_name)
         assignments = _assignments(nodes)
     except NotRestorableError as error:
         outcome.doubt(f"the .meta's graph: {error}")
@@ -136,6 +137,24 @@ def _restoring(meta: Any) -> dict[str, Any]:
         found[name] = node
         waiting.extend(_name(reference) for reference in node.input)
     return found
+
+
+def _check_paths(nodes: dict[str, Any], path: str) -> None:
+    """Sees that whatever restores does so from the path that the session is given, and from no other.
+
+    Of a sharded Saver too each operation takes that path: the prefix, to which the reader adds the shards.
+    """
+    for node in nodes.values():
+        if node.op != "RestoreV2":
+            continue
+        source, seen = (*node.input, "")[0], 0
+        while source and source.removesuffix(":0") != path.removesuffix(":0"):
+            before = nodes[_name(source)]
+            if before.op != "Identity" or seen > len(nodes):
+                raise NotRestorableError(f"restores from a path of its own ({node.name!r})")
+            source, seen = (*before.input, "")[0], seen + 1
+        if not source:
+            raise NotRestorableError(f"restores from no path ({node.name!r})")
 
 
 def _shape(node: Any) -> Any:

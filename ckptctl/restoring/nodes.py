@@ -118,7 +118,7 @@ def _with_values(tensors: dict[str, Spec], slots: Callable[[int], Trackable]) ->
         if _local(key) == _VALUE:
             return _variable(key, spec)
         if _local(key) in _STATES and (spec.dtype, spec.shape) == (STRING, ()):
-            state = _State()
+            state = _State(slots)
             return Rebuilt(state, lambda: {key: array(state.value)})
     return _table(tensors) or _holder(tensors)
 
@@ -128,8 +128,8 @@ def _local(key: str) -> str:
     return key.partition(ATTRIBUTES)[2]
 
 
-class _Container(tf.__internal__.tracking.Trackable):  # type: ignore[misc]
-    """An object with children, and perhaps slot variables."""
+class _WithSlots:
+    """What hands out the slot variables of a node that is an optimizer."""
 
     def __init__(self, slots: Callable[[int], Trackable]) -> None:
         self._slots = slots
@@ -142,8 +142,12 @@ class _Container(tf.__internal__.tracking.Trackable):  # type: ignore[misc]
         return self._slots(slot_variable_position.proto_id)
 
 
-class _State(tf.train.experimental.PythonState):  # type: ignore[misc]
-    """Takes a string, as Python state does."""
+class _Container(_WithSlots, tf.__internal__.tracking.Trackable):  # type: ignore[misc]
+    """An object with children, and perhaps slot variables."""
+
+
+class _State(_WithSlots, tf.train.experimental.PythonState):  # type: ignore[misc]
+    """Takes a string, as Python state does, or an optimizer that Keras 2 saved with its configuration."""
 
     value = b""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from ckptctl.bundle.graph import OBJECT_GRAPH_KEY
 from ckptctl.restoring.nodes import ATTRIBUTES, Rebuilt, brief, rebuild
 from ckptctl.restoring.stored import Spec, array
 
@@ -42,19 +43,23 @@ def restore(prefix: bytes, graph: ObjectGraph, stored: Stored, outcome: Outcome)
     Returns:
         The names of the tensors whose restored values were compared.
     """
+    if not graph.nodes:
+        outcome.fail("its graph has no objects", OBJECT_GRAPH_KEY.decode())
+        return set()
     labels = _labels(graph)
     tensors = _tensors(graph, labels, stored, outcome)
     if tensors is None:
         return set()
     objects = _objects(graph, labels, tensors, outcome)
-    counter = _save_counter(graph, tensors)
+    # `read` is what `restore` begins with. It is the one for what `write` wrote, without a save counter, and
+    # the one that opens a checkpoint, and no SavedModel, where a directory has the same name: the counter is
+    # then a variable like any other.
+    counter = None if os.path.isdir(prefix) else _save_counter(graph, tensors)
     _connect(graph, objects, counter)
     # A reference, since a root that is a variable would be asked whether it is true.
     checkpoint = tf.train.Checkpoint(root=weakref.ref(objects[0].trackable))
-    # `read` is what `restore` begins with. It is the one for what `write` wrote, without a save counter, and
-    # the one that opens a checkpoint, and no SavedModel, where a directory has the same name.
-    restoring = counter is not None and not os.path.isdir(prefix)
-    if not _consumed(checkpoint.restore if restoring else checkpoint.read, prefix, outcome):
+    restoring = checkpoint.read if counter is None else checkpoint.restore
+    if not _consumed(restoring, prefix, outcome):
         return set()
     if counter is not None:
         objects[counter] = _of_checkpoint(checkpoint, *tensors[counter])
@@ -90,7 +95,9 @@ def _consumed(restoring: Callable[[bytes], Any], prefix: bytes, outcome: Outcome
     try:
         status = restoring(prefix)
     except Exception as error:  # noqa: BLE001 - whatever TensorFlow raises is what we are here to hear
-        outcome.doubt(f"the tree of objects does not restore: {brief(error)}")
+        # An object that stands in for another one may be the reason, unless all are what was saved.
+        tell = outcome.doubt if outcome.doubts.findings else outcome.fail
+        tell(f"the tree of objects does not restore: {brief(error)}")
         return False
     try:
         status.assert_consumed()
@@ -147,7 +154,7 @@ def _beginning_with(key: str, names: list[str]) -> list[str]:
 
 def _save_counter(graph: ObjectGraph, tensors: list[dict[str, Spec]]) -> int | None:
     """The node that `tf.train.Checkpoint` has a variable of its own for; None where that is not so."""
-    number = graph.nodes[0].children.get(_COUNTER) if graph.nodes else None
+    number = graph.nodes[0].children.get(_COUNTER)
     if number is None:
         return None
     uses = Counter(child for node in graph.nodes for child in node.children.values())
