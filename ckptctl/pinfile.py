@@ -39,12 +39,17 @@ _LINE = re.compile(rb"(?:[^%\x00-\x1f\x7f]|%[0-9A-Fa-f]{2})+")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
-def read(directory: OpenDirectory) -> Pins:
-    """Reads a directory's pins; a file that cannot be read is told by `Pins.problem`."""
+def read(directory: OpenDirectory, *, listed: bool = False) -> Pins:
+    """Reads a directory's pins; a file that cannot be read is told by `Pins.problem`.
+
+    Args:
+        directory: The directory, held open.
+        listed: Whether the file was there in a listing just now.
+    """
     try:
         return Pins(frozenset(names(load(directory)[0])))
     except FileNotFoundError:
-        return Pins()
+        return Pins(problem="the file was there, and cannot be found; try again" if listed else None)
     except (OSError, RefusedError) as error:
         return Pins(problem=posix.reason(error))
 

@@ -321,17 +321,26 @@ class _Work:
             StoppedError: See `prune`.
         """
         posix.expect_at_path(self.directory)
-        fd = self.directory.fd
-        if self.current is None:
-            try:
-                os.stat(self.latest_filename, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
+        try:
+            if self._is_current():
                 return
-        elif self.current.is_current(fd, self.latest_filename):
-            return
+        except OSError as error:
+            raise RefusedError(
+                f"{self.directory.path}: the state file cannot be looked at: {posix.reason(error)}"
+            ) from error
         self._let_go()
         state, self.current = statefile.read(self.directory, self.latest_filename)
         self._derive(state)
+
+    def _is_current(self) -> bool:
+        """Whether the state file is the one that was read last, or still absent."""
+        if self.current is not None:
+            return self.current.is_current(self.directory.fd, self.latest_filename)
+        try:
+            os.stat(self.latest_filename, dir_fd=self.directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        return False
 
     def _derive(self, state: State) -> None:
         """Keeps as victims only what is one by the trainer's newest words too. Raises: see `_look_again`."""

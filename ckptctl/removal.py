@@ -9,6 +9,7 @@ A kill in between leaves the private name, which tells what the file was called,
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ def remove(directory: int, file: File) -> int:
         _check(file, directory, file.name)
         os.rename(file.name, taken, src_dir_fd=directory, dst_dir_fd=directory)
     except FileNotFoundError:
+        _expect_gone(directory, file.name)
         return 0
     try:
         found = _check(file, directory, taken)
@@ -86,6 +88,13 @@ def _give_back(directory: int, taken: str) -> None:
         # A newer file has the name: the one that was taken would be overwritten by now.
         with contextlib.suppress(IsADirectoryError):
             os.unlink(taken, dir_fd=directory)
+
+
+def _expect_gone(directory: int, name: str) -> None:
+    """Looks a second time before it is believed that a file is gone: what goes after it, goes for good."""
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
 
 
 def _check(file: File, directory: int, name: str) -> os.stat_result:

@@ -118,7 +118,7 @@ def scan_open(
     state = _resolve(state, found)
     looker = Looker(directory, detailed=detailed)
     moment = time.time() if now is None else now
-    pins = pinfile.read(directory)
+    pins = pinfile.read(directory, listed=naming.PINS_FILE in found.bare)
     checkpoints, leftovers = _group(directory, looker, found, state, pins, moment)
     return Directory(
         path=directory.path,

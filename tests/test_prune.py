@@ -582,3 +582,37 @@ def test_offline_refuses_where_a_trainer_is_at_work(tmp_path: Path) -> None:
     assert fabricate.names(tmp_path) == {f"ckpt-{step}" for step in range(1, 8)}
     assert [one.name for one in scan(tmp_path).checkpoints if one.latest] == ["ckpt-7"]
     assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO])
+def test_error_at_any_call_costs_nothing(tmp_path: Path, number: int) -> None:
+    """Whichever call fails once: no half of a checkpoint is left, nothing pinned goes."""
+    run = tmp_path / "run"
+
+    def begin() -> None:
+        fresh(run)
+        (run / "ckptctl.pins").write_text("ckpt-1\n")
+
+    def fail_at(moment: int | None) -> int:
+        def before(call: int) -> None:
+            if call == moment:
+                raise OSError(number, os.strerror(number))
+
+        def work() -> None:
+            with contextlib.suppress(ckptctl.CkptctlError):
+                prune(run, THREE)
+
+        return steps.in_child(work, before)
+
+    begin()
+    count = fail_at(None)
+    assert fabricate.names(run) == {"ckpt-1", *NEWEST}
+    for moment in range(count):
+        begin()
+        fail_at(moment)
+        found = scan(run)
+        assert {one.name for one in found.checkpoints if one.complete} >= {"ckpt-1", *NEWEST}, moment
+        assert not [one.name for one in found.checkpoints if one.on_disk and not one.complete], moment
+        prune(run, THREE)
+        assert fabricate.names(run) == {"ckpt-1", *NEWEST}
+        assert not private(run)
