@@ -1,7 +1,8 @@
 """What a save or a prune that was cut short left behind, and whether it may go.
 
 Nothing goes by a name that only looks like one of a save: each has to be, as a whole, one that TensorFlow
-gives. Of a directory of parts everything in it is looked at, and one file that is not known keeps all of it.
+gives (`ckptctl.leftover_names`). Of a directory of parts everything in it is looked at, and one file that is
+not known keeps all of it. What a link in the directory leads to stays, too.
 
 A save under way leaves the very same names, and to take them away makes it fail. So nothing goes until the
 directory has been quiet for a while: no file of a checkpoint, of a leftover, or of the state has been

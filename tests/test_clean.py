@@ -21,6 +21,7 @@ from trainers import restore_and_train
 from ckptctl import posix, removal
 from ckptctl.clean import clean
 from ckptctl.errors import LockedError, PolicyError, RefusedError, UnreadableError
+from ckptctl.leftover_names import Names
 from ckptctl.pins import pin
 from ckptctl.scan import scan
 
@@ -395,6 +396,29 @@ def test_what_a_killed_prune_left_is_put_right(tmp_path: Path) -> None:
     ]
     assert not clean(tmp_path).plan.found
     assert fabricate.names(tmp_path) == {"ckpt-1", "ckpt-2"}
+
+
+def test_names_keep_nothing_that_goes(tmp_path: Path) -> None:
+    """What `ls` takes from the names alone keeps no leftover that a clean deletes or puts right."""
+    leave(tmp_path)
+    put(tmp_path, ".ckptctl-new-0011223344556677")
+    (tmp_path / "ckpt_temp").mkdir()
+    found = scan(tmp_path)
+    assert len(found.leftovers) == len({name.partition("/")[0] for name in LEFT}) + 2
+    assert all(Names.of(found).may_go(file) for file in found.leftovers)
+
+
+def test_names_that_keep(tmp_path: Path) -> None:
+    """What is no regular file, of another program or of what is counted on, is known by a listing to stay."""
+    fabricate.run(tmp_path, 2)
+    (tmp_path / f"ckpt-9.{DATA}.tempstate5").symlink_to("ckpt-1.index")
+    os.mkfifo(tmp_path / f"ckpt-8.{DATA}.tempstate5")
+    (tmp_path / "plots_temp").mkdir()
+    for name in (*DATA_SET, f"ckpt-2_temp/{PART}.{DATA}", f"ckpt-2.{DATA}.tempstate7", "notes.meta"):
+        put(tmp_path, name)
+    found = scan(tmp_path)
+    assert len(found.leftovers) == 6 + len(DATA_SET)
+    assert not any(Names.of(found).may_go(file) for file in found.leftovers)
 
 
 @later

@@ -42,7 +42,8 @@ def command(
 
     Leftovers are shards without an index, a .meta without a checkpoint, directories of parts (NAME_temp,
     workertemp_N), and files before their rename (.tempstate, checkpoint.tmp). Only what as a whole has a name
-    that TensorFlow gives goes: the plan is shown first, with the reason why anything stays.
+    that TensorFlow gives goes: the plan is shown first, with the reason why anything stays. Nothing goes
+    where there is neither a checkpoint nor a state file.
 
     A save under way leaves the same names. So nothing goes as long as any file of a save was written within
     --older-than: best run this when no trainer is about to begin.
