@@ -170,7 +170,9 @@ def test_every_kind_of_file(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert done.returncode in {0, 1, 3, 4}, done
     assert "Traceback" not in done.stderr
     assert "\x1b[31m" not in done.stdout + done.stderr
-    assert len(list(operations(tmp_path / "log"))) > 50
+    made = len(list(operations(tmp_path / "log")))
+    assert made > 50
+    print(f"{words[0]}: {made} calls")  # noqa: T201 - for -rP
     assert outside_operations(run, outside, tmp_path / "log", looks=words[0] == "verify") == []
     assert what_is_there(outside) == before
     for path, mode in kinds.items():
@@ -215,6 +217,7 @@ while True:
 @pytest.mark.timeout(3600)
 def test_links_swapped_in_at_full_speed(tmp_path: Path, words: tuple[str, ...], long: bool) -> None:  # noqa: FBT001 - a fixture
     """While another process puts links to outside in the place of victims, nothing outside is touched."""
+    made = 0
     for turn in range(100 if long else 1):
         here = tmp_path / str(turn)
         run, outside = here / "run", here / "outside"
@@ -239,3 +242,6 @@ def test_links_swapped_in_at_full_speed(tmp_path: Path, words: tuple[str, ...], 
         assert outside_operations(run, outside, here / "log") == []
         assert what_is_there(outside) == before
         lives.assert_whole(run, {"ckpt-7", "ckpt-8"})
+        made += len(list(operations(here / "log")))
+        shutil.rmtree(here)
+    print(f"{words[0]}: {turn + 1} races, {made:,} calls")  # noqa: T201 - for -rP
