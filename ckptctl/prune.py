@@ -324,13 +324,13 @@ class _Work:
         try:
             if self._is_current():
                 return
+            self._let_go()
+            state, self.current = statefile.read(self.directory, self.latest_filename)
+            self._derive(state)
         except OSError as error:
             raise RefusedError(
-                f"{self.directory.path}: the state file cannot be looked at: {posix.reason(error)}"
+                f"{self.directory.path} cannot be looked at again: {posix.reason(error)}"
             ) from error
-        self._let_go()
-        state, self.current = statefile.read(self.directory, self.latest_filename)
-        self._derive(state)
 
     def _is_current(self) -> bool:
         """Whether the state file is the one that was read last, or still absent."""

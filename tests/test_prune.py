@@ -8,6 +8,8 @@ import errno
 import os
 import shutil
 import signal
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fabricate
@@ -26,10 +28,20 @@ from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 THREE = Policy((Newest(3),))
 NEWEST = {"ckpt-4", "ckpt-5", "ckpt-6"}
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory for what is run hundreds of times: no disk is waited for, if there is one in memory."""
+    memory = "/dev/shm"  # noqa: S108 - an own directory is made in it
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as path:
+        yield Path(path)
 
 
 def private(path: Path) -> list[str]:
@@ -250,9 +262,9 @@ def trainer_saves(path: Path, step: int) -> None:
     temporary.rename(path / "checkpoint")
 
 
-def test_name_that_is_being_saved_again_is_no_victim(tmp_path: Path) -> None:
+def test_name_that_is_being_saved_again_is_no_victim(in_memory: Path) -> None:
     """A scan may fall between the data and the index of a save under a victim's name: its new data stay."""
-    run = tmp_path / "run"
+    run = in_memory / "run"
 
     def trainer_goes_on() -> None:
         (run / "ckpt-2.index").write_bytes(fabricate.index())
@@ -284,9 +296,9 @@ def calls_of_one_prune(run: Path) -> int:
 
 
 @pytest.mark.parametrize("step", [7, 2], ids=["a new name", "a victim's name"])
-def test_trainer_may_save_at_any_moment(tmp_path: Path, step: int) -> None:
+def test_trainer_may_save_at_any_moment(in_memory: Path, step: int) -> None:
     """A save before any of our calls, under a new name or a victim's, is whole afterwards, and the latest."""
-    run = tmp_path / "run"
+    run = in_memory / "run"
 
     def save_at(moment: int) -> None:
         steps.in_child(
@@ -305,9 +317,9 @@ def test_trainer_may_save_at_any_moment(tmp_path: Path, step: int) -> None:
         assert not private(run)
 
 
-def test_kill_at_any_moment_leaves_leftovers_at_worst(tmp_path: Path) -> None:
+def test_kill_at_any_moment_leaves_leftovers_at_worst(in_memory: Path) -> None:
     """After a kill before any call the newest three and the latest are whole, and the next run finishes."""
-    run = tmp_path / "run"
+    run = in_memory / "run"
 
     def kill_at(moment: int) -> int:
         return steps.in_child(
@@ -330,10 +342,10 @@ def test_kill_at_any_moment_leaves_leftovers_at_worst(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", posix.ENDING, ids=lambda number: number.name)
 @pytest.mark.parametrize("save", [None, 7, 2], ids=["alone", "a new save", "a victim saved again"])
 def test_signal_at_any_moment_leaves_nothing_in_hand(
-    tmp_path: Path, number: signal.Signals, save: int | None
+    in_memory: Path, number: signal.Signals, save: int | None
 ) -> None:
     """Wherever it comes, the trainer's last words stand in their place, and nothing of ours is left over."""
-    run = tmp_path / "run"
+    run = in_memory / "run"
 
     def signal_at(moment: int) -> int:
         sent = False
@@ -551,9 +563,9 @@ def test_without_exchange_the_state_is_written_offline_alone(tmp_path: Path, off
         assert any("--offline" in note for note in report.notes)
 
 
-def test_offline_survives_a_kill(tmp_path: Path) -> None:
+def test_offline_survives_a_kill(in_memory: Path) -> None:
     """A kill at any moment leaves a state with the right latest, and the next run finishes."""
-    run = tmp_path / "run"
+    run = in_memory / "run"
 
     def offline() -> None:
         posix._renameat2 = no_exchange  # type: ignore[assignment]
@@ -585,9 +597,9 @@ def test_offline_refuses_where_a_trainer_is_at_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO])
-def test_error_at_any_call_costs_nothing(tmp_path: Path, number: int) -> None:
+def test_error_at_any_call_costs_nothing(in_memory: Path, number: int) -> None:
     """Whichever call fails once: no half of a checkpoint is left, nothing pinned goes."""
-    run = tmp_path / "run"
+    run = in_memory / "run"
 
     def begin() -> None:
         fresh(run)
