@@ -4,7 +4,7 @@ Half of the mutations are random, and what still passes has to hold the very ten
 others are such as an enemy would make: lengths, offsets, shapes and handles that lie, with every checksum
 made right again, so that what lies behind the checksums is reached. Of those, what passes has to be readable.
 
-The short form tries 300, `pytest --long tests/faults/test_damaged.py` 100,000, in ten parts.
+The short form tries 300, `pytest --long --timeout 0 tests/faults/test_damaged.py` 100,000, in ten parts.
 """
 
 from __future__ import annotations
@@ -274,7 +274,6 @@ def timed(invoke: Invoke, slowest: dict[str, float], codes: Counter[str], *words
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.timeout(86400)
 def test_mutations(where: Path, part: int, invoke: Invoke, long: bool) -> None:  # noqa: FBT001 - a fixture
     """Every command ends with an exit code of its own, in time, and verify calls nothing good that is not."""
     chance = random.Random(part)  # noqa: S311 - it chooses mutations

@@ -2,7 +2,7 @@
 
 A call fails once, or all fail from then on, as on a disk that has turned read-only. The command line
  runs in a forked process, so that what it prints and its exit code are what a user sees. The short form
-is a sample; `pytest --long tests/faults/test_errors.py` goes through all.
+is a sample; `pytest --long --timeout 0 tests/faults/test_errors.py` goes through all.
 """
 
 from __future__ import annotations
@@ -86,7 +86,6 @@ def faults(count: int) -> Iterator[Fault]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.timeout(86400)
 def test_call_fails(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, long: bool) -> None:  # noqa: FBT001 - a fixture
     """The deed is done or the exit code says no, nothing is lost or said to be gone, and a rerun finishes."""
     lives.set_clock(monkeypatch)

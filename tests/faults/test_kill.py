@@ -1,8 +1,8 @@
 """SIGKILL before any system call of a deed, and once more in the run that puts things right.
 
 Meanwhile the trainer saves up to two checkpoints, an operation of its own before any of our calls. The short
-form is a sample of all three; `pytest --long tests/faults/test_kill.py` goes through every kill with every
-place of one save, and through 5,000 of the pairs of saves and of the pairs of kills.
+form is a sample of all three; `pytest --long --timeout 0 tests/faults/test_kill.py` goes through every kill
+with every place of one save, and through 5,000 of the pairs of saves and of the pairs of kills.
 """
 
 from __future__ import annotations
@@ -174,7 +174,6 @@ def two_kills(path: Path, deed: str) -> Iterator[Life]:
 
 @pytest.mark.parametrize(("deed", "names"), CASES)
 @pytest.mark.parametrize("kind", [one_save, two_saves, two_kills], ids=lambda kind: kind.__name__)
-@pytest.mark.timeout(86400)
 def test_killed(
     tmp_path: Path,
     deed: str,

@@ -1,7 +1,7 @@
 """Real TensorFlow trainers that save as fast as they can, with `ckptctl watch --keep 3` beside each.
 
-The short form runs two of them for 30 saves; `pytest --long tests/faults/test_live.py` all for 3,000 each,
-reads the state 100,000 times while we replace it, and kills each of five trainers 20 times over.
+The short form runs two of them for 30 saves. `pytest --long --timeout 0 tests/faults/test_live.py` runs all
+for 3,000 each, reads the state 100,000 times while we replace it, and kills each of five trainers 20 times.
 """
 
 from __future__ import annotations
@@ -111,7 +111,6 @@ def settled(run: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", STEPS_A_SAVE)
-@pytest.mark.timeout(7200)
 def test_watch_beside_a_trainer(
     tmp_path: Path,
     name: str,
@@ -165,7 +164,6 @@ def replace_for_ever(run: Path) -> None:
                 exchange.replace(directory.fd, "checkpoint", base, functools.partial(said, new)).close()
 
 
-@pytest.mark.timeout(7200)
 def test_tensorflow_reads_while_we_replace(tmp_path: Path, long: bool) -> None:  # noqa: FBT001 - a fixture
     """`tf.train.get_checkpoint_state` gives a state each time, with all that is to be in it."""
     (tmp_path / "checkpoint").write_bytes(REPLACED)
@@ -193,7 +191,6 @@ def test_tensorflow_reads_while_we_replace(tmp_path: Path, long: bool) -> None: 
 
 
 @pytest.mark.parametrize("name", ["manager", "saver", "own-names", "saver-sharded", "sharded"])
-@pytest.mark.timeout(7200)
 def test_killed_trainer(
     tmp_path: Path,
     name: str,

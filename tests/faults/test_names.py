@@ -2,7 +2,8 @@
 
 strace writes down each call that opens, deletes, renames or changes a file. Each path has to lie in the
 directory itself, reached through its own descriptor, and no link may be followed to outside. Beside the
-command a second process swaps links in: once, and with `pytest --long tests/faults/test_names.py` 100 times.
+command a second process swaps links in: once, and 100 times with
+`pytest --long --timeout 0 tests/faults/test_names.py`.
 """
 
 from __future__ import annotations
@@ -214,7 +215,6 @@ while True:
 
 @needs_strace
 @pytest.mark.parametrize("words", [("prune", "--keep=2"), ("repair",)], ids=lambda w: w[0])
-@pytest.mark.timeout(3600)
 def test_links_swapped_in_at_full_speed(tmp_path: Path, words: tuple[str, ...], long: bool) -> None:  # noqa: FBT001 - a fixture
     """While another process puts links to outside in the place of victims, nothing outside is touched."""
     made = 0
