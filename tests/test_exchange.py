@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -227,6 +228,37 @@ def test_other_kinds_get_their_place_back(tmp_path: Path, directory: int, kind: 
     assert outside.read_bytes() == b"not ours"
     assert stat.S_IMODE(outside.stat().st_mode) == stat.S_IMODE((tmp_path / "outside").stat().st_mode)
     assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["alone", "the trainer speaks"])
+def test_text_that_may_not_be_on_the_disk_is_taken_back(tmp_path: Path, directory: int, speaks: bool) -> None:  # noqa: FBT001 - a parameter
+    """Whichever fsync fails, the last words of the writer have their place again; nothing of ours is left."""
+    fsync = os.fsync
+    failures = 0
+    for failing in range(10):
+        (tmp_path / NAME).write_bytes(b"word 0\n" + VICTIM)
+        calls = 0
+
+        def once(fd: int, failing: int = failing) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1 and speaks:
+                speak(tmp_path, 1)
+            if calls == failing + 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            fsync(fd)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", once)
+            try:
+                replace(directory)
+            except (OSError, RefusedError):
+                failures += 1
+                words = b"word 1\n" if speaks else b"word 0\n"
+                assert (tmp_path / NAME).read_bytes() == words + VICTIM
+        assert not private(tmp_path)
+    assert failures == 3
+    assert VICTIM not in (tmp_path / NAME).read_bytes()
 
 
 def test_many_words_in_one_replacement(tmp_path: Path, directory: int) -> None:
