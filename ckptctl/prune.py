@@ -236,7 +236,8 @@ class _Work:
         counting = [decision.checkpoint for decision in made.keep if decision.counts]
         try:
             for file in [file for checkpoint in counting for file in checkpoint.files]:
-                with contextlib.suppress(FileNotFoundError):  # the trainer has deleted it
+                # The trainer has deleted it, or another user lets nobody open it.
+                with contextlib.suppress(FileNotFoundError, PermissionError):
                     fd = posix.open_regular(self.directory.fd, file.name)
                     try:
                         posix.sync(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import fabricate
 import pytest
 import steps
+from conftest import unprivileged
 from fabricate import EPOCH
 
 import ckptctl
@@ -28,6 +30,8 @@ from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from conftest import Invoke
 
 THREE = Policy((Newest(3),))
 NEWEST = {"ckpt-4", "ckpt-5", "ckpt-6"}
@@ -628,3 +632,47 @@ def test_error_at_any_call_costs_nothing(in_memory: Path, number: int) -> None:
         prune(run, THREE)
         assert fabricate.names(run) == {"ckpt-1", *NEWEST}
         assert not private(run)
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_command_that_is_refused_half_way_says_what_it_did(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Refused after the first deletion, the command reports it, says why it ended, and exits with 4."""
+    fabricate.run(tmp_path, 6)
+    expect, looks = posix.expect_at_path, iter(range(9))
+
+    def moved(directory: posix.OpenDirectory) -> None:
+        if next(looks) == 1:
+            raise UnreadableError("the directory no longer is where it was: it went")
+        expect(directory)
+
+    monkeypatch.setattr(posix, "expect_at_path", moved)
+    done = invoke("prune", str(tmp_path), "--keep=3", *(["--json"] if form == "json" else []))
+    assert done.exit_code == 4
+    assert fabricate.names(tmp_path) == {"ckpt-2", "ckpt-3", *NEWEST}
+    if form == "json":
+        (told,) = json.loads(done.stdout)["directories"]
+        assert (told["deleted"], told["refused"]) == (
+            ["ckpt-1"],
+            "the directory no longer is where it was: it went",
+        )
+    else:
+        assert "deleted 1 checkpoint" in done.stdout
+        assert "stopped before everything was deleted: the directory no longer is where it was" in done.stderr
+
+
+def test_files_that_may_not_be_opened_can_be_deleted(tmp_path: Path) -> None:
+    """In a directory that is ours to write, what another user saved is pruned, readable to us or not."""
+    as_nobody = unprivileged(tmp_path)
+    run = fabricate.run(tmp_path / "run", 6)
+    run.chmod(0o777)
+    for file in run.glob("*.data-*"):
+        file.chmod(0o600)
+    before = (run / "checkpoint").read_bytes()
+    done = as_nobody("prune", "run", "--keep=3")
+    assert done.returncode == 0, done
+    assert fabricate.names(run) == NEWEST
+    assert (run / "checkpoint").read_bytes() == before
+    assert "the state file was left alone: Operation not permitted" in done.stderr
+    assert not private(run)
