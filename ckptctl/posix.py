@@ -103,7 +103,7 @@ def expect_at_path(directory: OpenDirectory) -> None:
     """Makes sure that a directory which is held open still is where the user named it.
 
     Raises:
-        UnreadableError: Its path leads elsewhere, or nowhere: it was moved, or a mount went away.
+        RefusedError: Its path leads elsewhere, or nowhere: it was moved, or a mount went away.
     """
     try:
         if os.path.samestat(os.stat(directory.path), os.fstat(directory.fd)):
@@ -111,7 +111,7 @@ def expect_at_path(directory: OpenDirectory) -> None:
         why = "another directory is in its place now"
     except OSError as error:
         why = reason(error)
-    raise UnreadableError(f"{directory.path} no longer is where it was: {why}")
+    raise RefusedError(f"{directory.path} no longer is where it was: {why}")
 
 
 def _not_opened(path: str, error: Exception) -> UnreadableError:

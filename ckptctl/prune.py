@@ -317,8 +317,9 @@ class _Work:
         """Derives the victims anew if the trainer has written the state file since they were.
 
         Raises:
-            RefusedError: Nobody knows any more what is to go; see `ckptctl.plan`.
-            UnreadableError: The directory cannot be listed, or its path leads elsewhere.
+            RefusedError: Nobody knows any more what is to go, see `ckptctl.plan`; or the directory's path
+                leads elsewhere.
+            UnreadableError: The directory cannot be listed.
             StoppedError: See `prune`.
         """
         posix.expect_at_path(self.directory)

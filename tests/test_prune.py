@@ -644,7 +644,7 @@ def test_command_that_is_refused_half_way_says_what_it_did(
 
     def moved(directory: posix.OpenDirectory) -> None:
         if next(looks) == 1:
-            raise UnreadableError("the directory no longer is where it was: it went")
+            raise RefusedError("the directory no longer is where it was: it went")
         expect(directory)
 
     monkeypatch.setattr(posix, "expect_at_path", moved)
