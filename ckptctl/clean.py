@@ -6,6 +6,7 @@ of parts only if all in it is as it was. Ctrl-C and the like are held back while
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -153,7 +154,12 @@ def _delete(
 
 def _remove(directory: OpenDirectory, item: File | Tree) -> int:
     if isinstance(item, Tree):
-        if leftovers.look(directory, item.name) != item:
+        found = leftovers.look(directory, item.name)
+        if found.unknown is not None and found.unknown.endswith(leftovers.UNREADABLE):
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(item.name, dir_fd=directory.fd, follow_symlinks=False)
+                raise UnreadableError(f"{item.name} cannot be read again")
+        if found != item:
             raise removal.WrittenAgainError(item.name)
         return _remove_tree(directory, item)
     return removal.remove(directory.fd, item)

@@ -123,6 +123,10 @@ def _is_directory(directory: OpenDirectory, name: str) -> bool:
         return False
 
 
+UNREADABLE = "it cannot be read"
+"""Why a tree is unknown that the system does not let us look into."""
+
+
 def look(directory: OpenDirectory, name: str) -> Tree:
     """Looks at a directory of parts. No link is followed.
 
@@ -134,7 +138,7 @@ def look(directory: OpenDirectory, name: str) -> Tree:
         with posix.open_below(directory, [name]) as inside:
             return _tree(inside, name)
     except (OSError, UnreadableError):
-        return Tree(name, unknown="it cannot be read")
+        return Tree(name, unknown=UNREADABLE)
 
 
 def _tree(inside: OpenDirectory, name: str) -> Tree:
