@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from ckptctl import posix
@@ -49,7 +48,7 @@ def replace(directory: int, name: str, text: bytes, *, like: os.stat_result | No
 @contextlib.contextmanager
 def _written(directory: int, name: str, text: bytes, like: os.stat_result | None) -> Iterator[str]:
     """The private name of a file that is on the disk; removed if what follows fails."""
-    unfinished = UNFINISHED + secrets.token_hex(8)
+    unfinished = UNFINISHED + os.urandom(8).hex()
     try:
         try:
             _write(directory, unfinished, text, like)

@@ -153,8 +153,8 @@ class Looker:
         Args:
             name: The checkpoint's prefix.
             files: The names of its files.
-            vouched: Whether the state file says that it is a checkpoint: then one whose list of tensors
-                cannot be read is a broken one, and no other program's table.
+            vouched: Whether the state file or a `.meta` says that it is a checkpoint: then one whose list of
+                tensors cannot be read is a broken one.
 
         Returns:
             None if the files are none of a V1 checkpoint's.

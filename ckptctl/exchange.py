@@ -31,10 +31,8 @@ expected to come out. At the next start `recover` looks at what lies under it:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,6 +103,8 @@ class Snapshot:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for the text."""
+        import hashlib  # noqa: PLC0415 - OpenSSL takes as long to load as all of this module
+
         return hashlib.sha256(self.text).hexdigest()[:16]
 
     def is_same(self, other: Snapshot) -> bool:
@@ -313,7 +313,7 @@ def _write(
     directory: int, name: str, text: bytes, like: Snapshot, expected: Snapshot, *, durable: bool
 ) -> tuple[str, Snapshot]:
     """Writes a temporary file with the mode and owner of another."""
-    unfinished = UNFINISHED + secrets.token_hex(8)
+    unfinished = UNFINISHED + os.urandom(8).hex()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(unfinished, flags, 0o600, dir_fd=directory)
     try:
@@ -363,4 +363,6 @@ def _pad(text: bytes, length: int) -> bytes:
 
 
 def _key(name: str) -> str:
+    import hashlib  # noqa: PLC0415 - see above
+
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]

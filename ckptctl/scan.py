@@ -268,14 +268,17 @@ def _v1(
         files = [file_of(directory, found.bare[name])]
     if not files or any(file.kind is not FileKind.REGULAR for file in files):
         return None
+    witnessed = vouched or group.meta is not None
     try:
-        seen = looker.look_v1(name, tuple([file.name for file in files]), vouched=vouched)
+        seen = looker.look_v1(name, tuple([file.name for file in files]), vouched=witnessed)
         if seen is None:
             return None
     except CannotReadError as error:
-        if not vouched:
+        if not witnessed:
             return None
         seen = _unknown(error)
+    if seen.problem is not None and not vouched:  # other programs have tables and .meta files too
+        seen = replace(seen, doubt=f"a damaged V1 checkpoint, or another program's: {seen.problem}")
     problem = seen.problem
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from watchdog.events import FileSystemEventHandler
+from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserver
 
@@ -48,8 +48,18 @@ _RETRY_SECONDS = 1.0
 """How soon a directory is looked at again that another ckptctl had locked."""
 _TOO_MANY = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE})
 """How inotify says that one of its limits is reached."""
-_OF_INTEREST = frozenset({"created", "modified", "moved", "deleted", "closed"})
-"""Event types that tell of a change; the others come from looking, ours included."""
+_OF_INTEREST: list[type[FileSystemEvent]] = [
+    events.DirCreatedEvent,
+    events.DirDeletedEvent,
+    events.DirModifiedEvent,
+    events.DirMovedEvent,
+    events.FileClosedEvent,
+    events.FileCreatedEvent,
+    events.FileDeletedEvent,
+    events.FileModifiedEvent,
+    events.FileMovedEvent,
+]
+"""What tells of a change. The system is asked for no more: the rest comes from looking, ours included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +371,7 @@ class Watcher:
                 self._observer.unschedule(root.watch)
             root.watch = root.watched = None
         handler = _Handler(lambda event: self._on_event(root, seen[0], event))
-        root.watch = self._observer.schedule(handler, seen[0], recursive=recursive)
+        root.watch = self._observer.schedule(handler, seen[0], recursive=recursive, event_filter=_OF_INTEREST)
         root.watched = seen
 
     def _new_observer(self) -> BaseObserver:
@@ -394,8 +404,6 @@ class Watcher:
 
     def _on_event(self, root: _Root, target: str, event: FileSystemEvent) -> None:
         """Runs in watchdog's thread."""
-        if event.event_type not in _OF_INTEREST:
-            return
         if not self._recursive or not root.there:
             self._marks.put(root.path)
             return
@@ -408,7 +416,7 @@ class Watcher:
             self._marks.put(run_directory(root.path, os.path.dirname(inside)))
 
 
-class _Handler(FileSystemEventHandler):
+class _Handler(events.FileSystemEventHandler):
     """What watchdog hands events to."""
 
     def __init__(self, call: Callable[[FileSystemEvent], None]) -> None:

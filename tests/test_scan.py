@@ -322,6 +322,7 @@ def test_v1_is_known_by_what_it_holds(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"graph")
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "listed"\n')
     found = {one.name: one for one in scan(tmp_path, now=OLD).checkpoints}
+    assert found.pop("words-0").doubt, "it may be another program's, and is not to be deleted"
     assert sorted(found) == ["listed", "model.ckpt-1", "model.ckpt-2", "model.ckpt-3", "witnessed"]
     assert all(one.format is Format.V1 and one.complete for one in found.values())
     assert [file.name for file in found["model.ckpt-3"].files] == [
