@@ -12,7 +12,9 @@ our writing it may speak, and a plain rename of ours would then wipe out what it
 
 Why no update is lost: a text leaves the file's name only by the trainer's own rename, which it means, or by
 our exchange, which hands it to us. We end only when what came out is what our text was made from, or a text
-of ours; every other text is carried into the next one. The name is never absent.
+of ours; every other text is carried into the next one. The name is never absent. The text is on the disk
+before it counts: where an fsync fails, nobody knows what the disk holds, and a second one would not tell
+either, so the writer's own last words are given their place again.
 
 Why TensorFlow's readers are not disturbed: its reader opens the file, then asks for the size *by name*. If
 that size is smaller than the file that it opened, it reads a cut text, ignores the state, and a training

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from ckptctl import naming, posix
 from ckptctl.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def real_path(path: str) -> str:
@@ -43,6 +47,14 @@ def expect_directory(path: str) -> None:
 def is_directory(path: str) -> bool:
     """Whether a path leads to a directory that is no link."""
     return os.path.isdir(path) and not os.path.islink(path)
+
+
+def run_directories(root: str) -> Iterator[str]:
+    """A directory and all below it that a trainer may write to; no link is followed."""
+    yield root
+    for path, names, _ in os.walk(root):
+        names[:] = sorted(name for name in names if not naming.is_leftover_directory(name))
+        yield from (below for name in names if not os.path.islink(below := os.path.join(path, name)))
 
 
 def run_directory(root: str, inside: str) -> str:

@@ -27,11 +27,11 @@ from ckptctl.contention import Contention
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
-from ckptctl.roots import expect_directory, is_directory, real_path, run_directory
+from ckptctl.roots import expect_directory, is_directory, real_path, run_directories, run_directory
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from watchdog.events import FileSystemEvent
     from watchdog.observers.api import BaseObserver, ObservedWatch
@@ -232,21 +232,17 @@ class Watcher:
     def _look_everywhere(self) -> None:
         for root in self._roots:
             self._aim(root)
-            for path in self._below(root.path) if self._recursive else (root.path,):
+            for path in run_directories(root.path) if self._recursive else (root.path,):
                 self._due[path] = _Due(-math.inf, -math.inf)
-
-    def _below(self, root: str) -> Iterator[str]:
-        yield root
-        for path, names, _ in os.walk(root):
-            names[:] = sorted(name for name in names if not naming.is_leftover_directory(name))
-            yield from (below for name in names if not os.path.islink(below := os.path.join(path, name)))
 
     # One directory
 
     def _prune(self, path: str) -> None:
         root, names = self._place(path)
-        if not names and not self._is_there(root):
-            return
+        if not names:
+            self._aim(root)
+            if not root.there:
+                return
         try:
             # A link may have taken the place of a directory since it was marked; none is followed on the way.
             with posix.open_directory(root.path) as top, posix.open_below(top, names) as directory:
@@ -293,10 +289,6 @@ class Watcher:
             self._say_once("refused", path, error=report.refused)
         else:
             self._said.pop(path, None)
-
-    def _is_there(self, root: _Root) -> bool:
-        self._aim(root)
-        return bool(root.there)
 
     def _place(self, path: str) -> tuple[_Root, list[str]]:
         """The root that a marked path was made from, and the names that lead from there to it."""
