@@ -20,10 +20,11 @@ from ckptctl.prune import prune
 from ckptctl.scan import scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conftest import Invoke
+    from watching import Watching
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="who has a file open is told by Linux's /proc"
@@ -154,3 +155,13 @@ def test_command_keeps_what_is_open(tmp_path: Path, invoke: Invoke) -> None:
     assert done.exit_code == 0
     assert f"open in process {pid}" in done.stdout
     assert fabricate.names(tmp_path) == {"ckpt-1", "ckpt-4", "ckpt-5", "ckpt-6"}
+
+
+def test_watch_waits_for_a_reader(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A watch keeps what is open, and deletes it at a rescan after it was closed, which makes no event."""
+    fabricate.run(tmp_path, 6)
+    with reader(tmp_path / "ckpt-2.index"):
+        watching = watch(tmp_path, "--skip-open", "--rescan=0.3s")
+        assert watching.event("pruned", tmp_path)["deleted"] == ["ckpt-1", "ckpt-3"]
+    assert watching.event("pruned", tmp_path)["deleted"] == ["ckpt-2"]
+    watching.stop()
