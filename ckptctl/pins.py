@@ -110,8 +110,16 @@ def _edited(text: bytes, names: Collection[str], *, pinned: bool) -> bytes | Non
 
 def _write(directory: OpenDirectory, text: bytes | None, like: os.stat_result | None) -> None:
     """Writes the file; None removes it."""
-    if text is not None:
+    if text is not None and like is not None:
         atomic.replace(directory.fd, PINS_FILE, text, like=like)
+        return
+    if text is not None:
+        try:  # there was nothing to read: then there may be nothing to write over
+            atomic.create(directory.fd, PINS_FILE, text)
+        except FileExistsError:
+            raise RefusedError(
+                f"{os.path.join(directory.path, PINS_FILE)} is there, and could not be opened; try again"
+            ) from None
         return
     os.unlink(PINS_FILE, dir_fd=directory.fd)
     posix.sync(directory.fd)
