@@ -96,6 +96,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "two shards swapped": lambda run: swap(*shards(run)),
     "a shard of another save": lambda run: shutil.copy(shards(run, "ckpt-2")[0], shards(run)[0]),
     "NaN in the weights": lambda run: take(run, "ckpt-3"),
+    "a directory of the checkpoint's own name": lambda run: (run / "ckpt-1").mkdir(),
 }
 
 
