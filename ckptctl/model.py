@@ -221,6 +221,11 @@ class Checkpoint:
         return self.status is Status.COMPLETE
 
     @property
+    def written(self) -> float:
+        """When the youngest of its files was written, seconds since the epoch."""
+        return max([file.mtime_ns for file in self.files]) / 1e9
+
+    @property
     def regular(self) -> bool:
         """Whether it is made of regular files alone, and so can be vouched for and deleted."""
         return all(file.kind is FileKind.REGULAR for file in self.files)

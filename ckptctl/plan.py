@@ -209,10 +209,11 @@ def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
     A trainer may have died between its last save, under a name that it had used before, and the state file.
     Times from the future tell nothing.
     """
-    times = [(max(file.mtime for file in one.files), one.name) for one in countable]
-    past = [(written, place) for place, (written, _) in enumerate(times) if written < now + RESAVE_SECONDS]
+    # Of equal times the newer one's comes first, and so wins.
+    written = [(one.written, one.name) for one in reversed(countable)]
+    past = [pair for pair in written if pair[0] < now + RESAVE_SECONDS]
     if past:
-        yield times[max(past)[1]][1]
+        yield max(past, key=lambda pair: pair[0])[1]
 
 
 def _step(checkpoint: Checkpoint) -> int:
@@ -237,7 +238,7 @@ def _protections(
     if checkpoint.status is Status.SAVING:
         yield f"being saved: {checkpoint.problem}"
     # What was written in ten years' time, by a clock that was wrong, is not young for so long.
-    if abs(now - max(file.mtime for file in checkpoint.files)) < protections.min_age:
+    if protections.min_age and abs(now - checkpoint.written) < protections.min_age:
         yield f"younger than {units.format_duration(protections.min_age)}"
     if checkpoint.preserved and not protections.include_preserved:
         yield _PRESERVED
@@ -268,7 +269,7 @@ def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[st
     """
     earliest = math.inf
     for checkpoint in reversed(checkpoints):
-        written = max(file.mtime for file in checkpoint.files)
+        written = checkpoint.written
         if earliest < written and abs(now - written) < RESAVE_SECONDS:
             kept[checkpoint.name].append("just written, later than newer ones: it may be being saved again")
         earliest = min(earliest, written)
