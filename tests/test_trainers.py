@@ -376,7 +376,8 @@ def stories(
 ) -> Iterator[dict[Case, Future[Story]]]:
     """The stories that the selected tests need, on their way."""
     called = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
-    wanted = [case for case in CASES if any(case in spec.params.values() for spec in called)]
+    asked = {id(value) for spec in called for value in spec.params.values()}
+    wanted = [case for case in CASES if id(case) in asked]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         base = tmp_path_factory.mktemp("trainers")
         yield {case: pool.submit(tell, case, base / (case.id or case.trainer)) for case in wanted}
