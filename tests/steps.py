@@ -10,6 +10,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ckptctl import posix
 
 if TYPE_CHECKING:
@@ -53,6 +55,36 @@ def in_child(work: Callable[[], object], before: Callable[[int], None], further:
         return -os.WTERMSIG(status)
     assert os.waitstatus_to_exitcode(status) == 0, "the child raised; its traceback is above"
     return int(said)
+
+
+def signalled(
+    work: Callable[[], object], number: signal.Signals, moment: int, also: Callable[[], object] = lambda: None
+) -> int:
+    """Runs something in a forked process that is sent a signal before one of its system calls.
+
+    Args:
+        work: What to run there; Ctrl-C has to come out of it.
+        number: The signal.
+        moment: The call's number.
+        also: What happens at that moment besides, just before.
+
+    Returns:
+        See `in_child`.
+    """
+    sent = False
+
+    def before(call: int) -> None:
+        nonlocal sent
+        if call == moment and not sent:
+            sent = True
+            also()
+            os.kill(os.getpid(), number)
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+
+    return in_child(interrupted, before)
 
 
 def kill() -> None:

@@ -500,24 +500,9 @@ def test_signal_at_any_moment_leaves_nothing_in_hand(tmp_path: Path, number: sig
     """Wherever it comes, no file is left under a private name."""
     run = tmp_path / "run"
 
-    def signalled(moment: int) -> int:
-        sent = False
-
-        def before(call: int) -> None:
-            nonlocal sent
-            if call == moment and not sent:
-                sent = True
-                os.kill(os.getpid(), number)
-
-        def work() -> None:
-            with pytest.raises(KeyboardInterrupt):
-                clean(run)
-
-        return steps.in_child(work, before)
-
     for moment in range(calls_of_one_clean(run)):
         fresh(run)
-        ended = signalled(moment)
+        ended = steps.signalled(lambda: clean(run), number, moment)
         assert ended >= 0 if number == signal.SIGINT else ended == -number
         assert not [name for name in run.rglob("*") if name.name.startswith(".ckptctl-")], moment
 

@@ -351,26 +351,13 @@ def test_signal_at_any_moment_leaves_nothing_in_hand(
     """Wherever it comes, the trainer's last words stand in their place, and nothing of ours is left over."""
     run = in_memory / "run"
 
-    def signal_at(moment: int) -> int:
-        sent = False
-
-        def before(call: int) -> None:
-            nonlocal sent
-            if call == moment and not sent:
-                sent = True
-                if save is not None:
-                    trainer_saves(run, save)
-                os.kill(os.getpid(), number)
-
-        def work() -> None:
-            with pytest.raises(KeyboardInterrupt):
-                prune(run, THREE)
-
-        return steps.in_child(work, before)
+    def save_too() -> None:
+        if save is not None:
+            trainer_saves(run, save)
 
     for moment in range(calls_of_one_prune(run)):
         fresh(run)
-        ended = signal_at(moment)
+        ended = steps.signalled(lambda: prune(run, THREE), number, moment, save_too)
         assert ended >= 0 if number == signal.SIGINT else ended == -number
         assert not private(run), moment
         found = scan(run)

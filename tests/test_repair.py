@@ -666,24 +666,9 @@ def test_signal_at_any_moment_leaves_nothing_in_hand(tmp_path: Path, number: sig
     """Wherever it comes, the state is the old or the new one, and nothing of ours is left over."""
     run = tmp_path / "run"
 
-    def signalled(moment: int) -> int:
-        sent = False
-
-        def before(call: int) -> None:
-            nonlocal sent
-            if call == moment and not sent:
-                sent = True
-                os.kill(os.getpid(), number)
-
-        def work() -> None:
-            with pytest.raises(KeyboardInterrupt):
-                repair(run)
-
-        return steps.in_child(work, before)
-
     for moment in range(calls_of_one_repair(run, "useless")):
         fresh(run, "useless")
-        ended = signalled(moment)
+        ended = steps.signalled(lambda: repair(run), number, moment)
         assert ended >= 0 if number == signal.SIGINT else ended == -number
         assert not private(run), moment
         mended = scan(run).state.status is StateStatus.OK
