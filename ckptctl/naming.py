@@ -120,8 +120,9 @@ def prefix_of(path: str) -> str:
         The path with the file's suffix taken off.
     """
     head, slash, tail = path.rpartition("/")
-    if match := _V1_PATTERN.fullmatch(tail):
-        return head + slash + match["prefix"]
+    listed = listed_prefix(tail)
+    if listed != tail:
+        return head + slash + listed
     parsed = parse(tail)
     return path if parsed is None or not parsed.prefix else head + slash + parsed.prefix
 

@@ -106,7 +106,7 @@ def find(directory: OpenDirectory, name: str, *, follow: bool) -> OpenCheckpoint
     Raises:
         UnreadableError: There is none of that name.
     """
-    if name and _exists(directory, f"{name}.index"):
+    if name and posix.exists(directory.fd, f"{name}.index", follow=False):
         return OpenCheckpoint(directory, name, follow=follow)
     bare = OpenCheckpoint(directory, name, Format.V1, (name,), follow)
     if name and _is_v1(bare):
@@ -132,11 +132,3 @@ def _is_v1(checkpoint: OpenCheckpoint) -> bool:
             return all(v1.is_v1(source) for source in sources)
     except (OSError, ValueError, UnreadableError):
         return False
-
-
-def _exists(directory: OpenDirectory, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-    except (OSError, ValueError):
-        return False
-    return True

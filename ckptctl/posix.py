@@ -246,6 +246,21 @@ def open_regular(directory: int, name: str, *, follow: bool = False) -> int:
     return fd
 
 
+def exists(directory: int, name: str, *, follow: bool) -> bool:
+    """Whether there is anything of a name, relative to a directory's descriptor.
+
+    Args:
+        directory: The descriptor.
+        name: Any; what no file can be called is not there.
+        follow: Whether a link counts as what it leads to.
+    """
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=follow)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _open_through(directory: int, name: str) -> int:
     flags = READ_FLAGS & ~os.O_NOFOLLOW
     if not hasattr(os, "O_PATH"):

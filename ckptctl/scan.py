@@ -360,17 +360,9 @@ def _links_to(made: _Made, found: Listing) -> tuple[str, ...]:
 
 def _is_saved_model(directory: OpenDirectory, found: Listing) -> bool:
     """`variables/` of an export. TensorFlow writes it before the `saved_model.pb` beside it."""
-    if "variables" in found.groups and os.path.basename(os.path.realpath(directory.path)) == "variables":
-        return True
-    return (
-        any(_exists(directory, f"../{name}") for name in ("saved_model.pb", "saved_model.pbtxt"))
-        and "variables" in found.groups
-    )
-
-
-def _exists(directory: OpenDirectory, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=directory.fd)
-    except OSError:
+    if "variables" not in found.groups:
         return False
-    return True
+    return os.path.basename(os.path.realpath(directory.path)) == "variables" or any(
+        posix.exists(directory.fd, f"../{name}", follow=True)
+        for name in ("saved_model.pb", "saved_model.pbtxt")
+    )

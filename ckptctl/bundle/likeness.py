@@ -117,14 +117,17 @@ class Kinds:
         if source.size > MAX_BYTES:
             return read_index(source)
         data = source.pread(source.size, 0)
-        known = self._known.get(len(data))
+        length = len(data)
+        known = self._known.get(length)
         if isinstance(known, tuple):
-            known = self._known[len(data)] = _kind(*known, self.keys)
+            known = self._known[length] = _kind(*known, self.keys)
         if known is not None and known.has(data):
             return Likeness(known, data)
         index = read_index(BytesSource(data, source.name))
-        self._known.pop(len(data), None)
-        self._known[len(data)] = data, index
+        if known is None and length in self._known:  # compressed, as the next one of its length will be
+            return index
+        self._known.pop(length, None)
+        self._known[length] = data, index
         if len(self._known) > _KINDS:
             del self._known[next(iter(self._known))]
         return index

@@ -65,10 +65,7 @@ def command(
             click.echo(("\n" if reports else "") + render_mend.clean_plan(plan, form))
 
     with posix.signals_held() as signals:
-        for at, path in enumerate(paths):
-            if signals:
-                complain(f"stopped before it came to {', '.join(paths[at:])}")
-                break
+        for path in outcome.each(paths, signals):
             with outcome.directory():
                 report = clean(
                     path,

@@ -14,7 +14,7 @@ from ckptctl.errors import CkptctlError, PolicyError, RefusedError
 from ckptctl.render import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class Exit(enum.IntEnum):
@@ -80,6 +80,14 @@ class Outcome:
         except CkptctlError as error:
             complain(str(error))
             self.add(exit_code(error))
+
+    def each(self, paths: Sequence[str], signals: Sequence[int]) -> Iterator[str]:
+        """Yields one directory after the other, until a signal has come; says to which it has not come."""
+        for at, path in enumerate(paths):
+            if signals:
+                complain(f"stopped before it came to {', '.join(paths[at:])}")
+                return
+            yield path
 
     def add(self, code: Exit) -> None:
         """Takes note of an exit code."""

@@ -140,11 +140,20 @@ table_format = click.option(
     metavar="NAME",
     help="The table's format, by tabulate's name for it: github, tsv, html ...",
 )
+
+
+def _cores() -> int:
+    """How many cores this process may use; macOS tells only how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 workers = click.option(
     "-j",
     "--workers",
     type=click.IntRange(1, _MAX_WORKERS),
-    default=lambda: min(len(os.sched_getaffinity(0)), _MAX_WORKERS),
+    default=lambda: min(_cores(), _MAX_WORKERS),
     show_default="one a core",
     metavar="N",
     help="How many threads read.",

@@ -73,10 +73,7 @@ def command(
 
     _check_protected(paths, protections.protect, latest_filename)
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
-        for at, path in enumerate(paths):
-            if signals:
-                complain(f"stopped before it came to {', '.join(paths[at:])}")
-                break
+        for path in outcome.each(paths, signals):
             with outcome.directory():
                 report = prune(
                     path,
