@@ -265,14 +265,17 @@ def _doubts(checkpoint: Checkpoint) -> Iterable[str]:
 def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], now: float) -> None:
     """What has just been written under an old name may be the trainer's next word, which follows the files.
 
-    It is known by being younger than what comes after it in the order, as a plain run of saves never is.
+    It is known by being younger than what comes after it in the order, as a plain run of saves never is. Of
+    that only what stays by itself is looked at, the newest at least: the next plan has to see the same.
     """
     earliest = math.inf
     for checkpoint in reversed(checkpoints):
         written = checkpoint.written
+        stays = bool(kept[checkpoint.name])
         if earliest < written and abs(now - written) < RESAVE_SECONDS:
             kept[checkpoint.name].append("just written, later than newer ones: it may be being saved again")
-        earliest = min(earliest, written)
+        if stays:
+            earliest = min(earliest, written)
 
 
 def _keep_broken(

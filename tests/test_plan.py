@@ -69,12 +69,13 @@ def reasons(plan: Plan, name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Case:
-    """Checkpoints, oldest first, and what is to stay of them under keep-three."""
+    """Checkpoints, oldest first, and what is to stay of them, under keep-three if nothing is said."""
 
     checkpoints: list[Checkpoint]
     kept: list[str]
     protections: Protections = DEFAULT_PROTECTIONS
     state: State = ABSENT
+    policy: Policy = THREE
 
 
 LATEST_GONE = State(StateStatus.OK, latest=StateEntry("ckpt-9", "ckpt-9"))
@@ -129,6 +130,9 @@ CASES = {
     "a time from the future does not make it the last": Case(
         [made(1, age=-1e6), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
         ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"],
+    ),
+    "what goes itself does not make another look saved again": Case(
+        [made(1, age=1), made(2, age=5), made(3, age=1)], ["ckpt-3"], policy=Policy((Newest(1),))
     ),
     "with --order the user has decided": Case(
         [made(1), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
@@ -189,7 +193,10 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_case(case: Case) -> None:
     """Checkpoints and protections in, the names that stay out."""
-    assert kept(plan(directory(case.checkpoints, case.state), THREE, case.protections, now=NOW)) == case.kept
+    assert (
+        kept(plan(directory(case.checkpoints, case.state), case.policy, case.protections, now=NOW))
+        == case.kept
+    )
 
 
 def test_reasons_are_shown() -> None:
