@@ -62,6 +62,8 @@ class Lives(RuleBasedStateMachine):
         self.path = Path(tempfile.mkdtemp())
         self.there: list[Saved] = []
         self.listed: list[str] = []
+        self.latest: str | None = None
+        self.last_preserved = 0.0  # up to then what no list names may have been left to be kept for ever
         self.count = 0
 
     def teardown(self) -> None:
@@ -70,14 +72,9 @@ class Lives(RuleBasedStateMachine):
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write_state(self) -> None:
-        lines = [f'model_checkpoint_path: "{self.listed[-1]}"']
+        lines = [f'model_checkpoint_path: "{self.latest}"']
         lines += [f'all_model_checkpoint_paths: "{name}"' for name in self.listed]
         (self.path / "checkpoint").write_text("\n".join(lines) + "\n")
-
-    @property
-    def latest(self) -> str | None:
-        """What the state names as the latest."""
-        return self.listed[-1] if self.listed else None
 
     @rule(listed=st.booleans(), shards=st.integers(1, 3))
     def save(self, listed: bool, shards: int) -> None:  # noqa: FBT001 - drawn by Hypothesis
@@ -89,6 +86,7 @@ class Lives(RuleBasedStateMachine):
         if listed or not self.listed:
             # A trainer lists what it saved itself; what is unlisted in between would stand before all that.
             self.listed = [one.name for one in self.there]
+            self.latest, self.last_preserved = saved.name, 0.0
             self._write_state()
 
     @precondition(lambda self: self.there)
@@ -136,6 +134,8 @@ class Lives(RuleBasedStateMachine):
         passing = [one for one in self.there if one.passes(level)]
         stay = {one.name for one in passing[-keep:]}
         stay |= {one.name for one in self.there if one.pinned or one.name == self.latest}
+        unlisted = [one for one in self.there if one.name not in {*self.listed, self.latest}]
+        stay |= {one.name for one in unlisted if one.at <= self.last_preserved}
         newest = passing[-1].at if passing else 0.0
         stay |= {one.name for one in self.there if not one.passes(level) and one.at > newest}
         report = prune(self.path, Policy((Newest(keep),)), proofs=Proofs(level))
@@ -156,6 +156,8 @@ class Lives(RuleBasedStateMachine):
         state = tensorflow.get_checkpoint_state(str(self.path), "checkpoint")
         assert state is not None
         self.listed = [os.path.basename(path) for path in state.all_model_checkpoint_paths]
+        self.latest = os.path.basename(state.model_checkpoint_path)  # listed, unless it is pinned
+        self.last_preserved = state.last_preserved_timestamp
         named = next(one for one in self.there if one.name == self.latest)
         assert named.passes(level) or level is Level.INDEX
         assert named.passes(Level.INDEX)
@@ -168,6 +170,7 @@ class Lives(RuleBasedStateMachine):
         with contextlib.suppress(FileNotFoundError):
             (self.path / "checkpoint").unlink()
         self.listed = []
+        self.latest, self.last_preserved = None, 0.0
 
     @invariant()
     def what_is_there_is_told(self) -> None:

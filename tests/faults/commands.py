@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import lives
 import steps
 from click.testing import CliRunner
 
+import ckptctl
 from ckptctl.cli import cli
 from ckptctl.scan import scan
 
@@ -65,6 +68,16 @@ class Said:
             return []
         found = [one.get(key) or [] for one in json.loads(self.output)["directories"]]
         return [what for one in found for what in ([one] if isinstance(one, str) else one)]
+
+
+def _load() -> None:
+    """Imports what commands import when they are called, which a user without rights may not be able to."""
+    for found in pkgutil.walk_packages(ckptctl.__path__, "ckptctl."):
+        if found.name.split(".")[1] not in {"__main__", "demo_trainer", "restoring"}:
+            importlib.import_module(found.name)
+
+
+_load()
 
 
 def command(run: Path, kind: str) -> list[str]:
