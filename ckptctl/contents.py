@@ -11,8 +11,8 @@ import contextlib
 import math
 import os
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import naming, posix
 from ckptctl.bundle.dtypes import DTYPES
@@ -42,8 +42,7 @@ class CannotReadError(Exception):
     """A file cannot be read by the system's word or by ours, which proves nothing about it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """What was seen.
 
     Attributes:

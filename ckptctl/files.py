@@ -81,10 +81,10 @@ def file_of(directory: OpenDirectory, entry: os.DirEntry[str]) -> File:
         OSError: It went.
     """
     found = entry.stat(follow_symlinks=False)
-    kind, size = FileKind.OTHER, 0
     if stat.S_ISREG(found.st_mode):
-        kind, size = FileKind.REGULAR, found.st_size
-    elif stat.S_ISLNK(found.st_mode):
+        return File(entry.name, found.st_size, found.st_mtime_ns, found.st_ino)
+    kind, size = FileKind.OTHER, 0
+    if stat.S_ISLNK(found.st_mode):
         with contextlib.suppress(OSError):
             target = os.stat(entry.name, dir_fd=directory.fd)
             if stat.S_ISREG(target.st_mode):
@@ -94,7 +94,9 @@ def file_of(directory: OpenDirectory, entry: os.DirEntry[str]) -> File:
 
 def _sort_in(found: Listing, directory: OpenDirectory, entry: os.DirEntry[str]) -> None:
     parsed = naming.parse(entry.name)
-    if entry.is_symlink():
+    if entry.is_file(follow_symlinks=False):
+        pass  # as nearly all are
+    elif entry.is_symlink():
         target = os.readlink(entry.name, dir_fd=directory.fd)
         found.links.setdefault(_inside(directory, target), []).append(entry.name)
         with contextlib.suppress(OSError):  # dangling
@@ -107,7 +109,10 @@ def _sort_in(found: Listing, directory: OpenDirectory, entry: os.DirEntry[str]) 
     if parsed is None:
         found.bare[entry.name] = entry
         return
-    file = file_of(directory, entry)
+    _add(found, parsed, file_of(directory, entry))
+
+
+def _add(found: Listing, parsed: ParsedName, file: File) -> None:
     role = parsed.role
     if role is Role.LEFTOVER or role is Role.PRIVATE:
         found.leftovers.append(file)

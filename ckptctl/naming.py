@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +43,7 @@ class Role(enum.Enum):
     """Ours: see `PRIVATE_PREFIX`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedName:
+class ParsedName(NamedTuple):
     """A file name taken apart.
 
     Attributes:
@@ -63,6 +61,7 @@ class ParsedName:
 
 # TensorFlow prints both numbers with %05d: five digits, more only where five do not suffice.
 _SHARD = re.compile(r"(?P<data>\.data)?-(?P<shard>\d{5,9})-of-(?P<shards>\d{5,9})\Z", re.ASCII)
+_ONLY_SHARD = ".data-00000-of-00001"
 _V1_PATTERN = re.compile(r"(?P<prefix>.+)-\?{5,9}-of-\d{5,9}", re.DOTALL)
 _LEFTOVER_FILE = re.compile(
     r".+\.tempstate\d+"  # a shard that is being written
@@ -85,18 +84,19 @@ def parse(name: str) -> ParsedName | None:
     """
     if name.startswith(PRIVATE_PREFIX):
         return ParsedName("", Role.PRIVATE)
-    for suffix, role in ((".index", Role.INDEX), (".meta", Role.META)):
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return ParsedName(name.removesuffix(suffix), role)
+    if name.endswith(".index") and name != ".index":
+        return ParsedName(name[:-6], Role.INDEX)
+    if name.endswith(_ONLY_SHARD) and name != _ONLY_SHARD:  # as nearly all are
+        return ParsedName(name[: -len(_ONLY_SHARD)], Role.SHARD, 0, 1)
+    if name.endswith(".meta") and name != ".meta":
+        return ParsedName(name[:-5], Role.META)
     if "-of-" in name:  # spares most names the expressions
         match = _SHARD.search(name)
         if match is not None and match.start():
             shard, shards = int(match[2]), int(match[3])
             role = Role.V1_SHARD if match[1] is None else Role.SHARD
             return ParsedName(name[: match.start()], role, shard, shards) if shard < shards else None
-    if _LEFTOVER_FILE.fullmatch(name):
-        return ParsedName("", Role.LEFTOVER)
-    return None
+    return ParsedName("", Role.LEFTOVER) if _LEFTOVER_FILE.fullmatch(name) else None
 
 
 def is_leftover_directory(name: str) -> bool:

@@ -104,17 +104,26 @@ def plan(
     if protections.order is None:
         for name in _last_written(countable, moment):
             newest.setdefault(name, "the last complete one to be written")
-    protected = {one.name: [*_protections(one, newest, protections, moment)] for one in checkpoints}
+    protected = {one.name: _protections(one, newest, protections, moment) for one in checkpoints}
     _keep_saved_again(checkpoints, protected, moment)
     _keep_broken(checkpoints, newest, protected)
     why = {name: [*ruled, *protected[name]] for name, ruled in kept.items()}
     dropped, over = _fit(checkpoints, why, protected, policy.max_bytes)
     counting = set(newest).union(*choices.values()) - dropped.keys()
     decisions = tuple(
-        Decision(one, True, _for(one, why[one.name]), counts=one.name in counting)
-        if why[one.name] and one.name not in dropped
-        else Decision(one, keep=False, reasons=dropped.get(one.name) or _against(one))
-        for one in checkpoints
+        [
+            Decision(
+                one,
+                True,
+                _for(one, why[one.name]),
+                one.name in counting,
+                tuple(kept[one.name]),
+                tuple(protected[one.name]),
+            )
+            if why[one.name] and one.name not in dropped
+            else Decision(one, False, dropped.get(one.name) or _against(one), rules=tuple(kept[one.name]))
+            for one in checkpoints
+        ]
     )
     notes = [*_notes(directory, decisions, disagree=disagree)]
     if over:
@@ -230,36 +239,34 @@ def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
 
 def _protections(
     checkpoint: Checkpoint, newest: Mapping[str, str], protections: Protections, now: float
-) -> Iterable[str]:
+) -> list[str]:
+    found = []
     if checkpoint.latest:
-        yield "the latest in the state file"
+        found.append("the latest in the state file")
     if checkpoint.name in newest:
-        yield newest[checkpoint.name]
+        found.append(newest[checkpoint.name])
     if checkpoint.status is Status.SAVING:
-        yield f"being saved: {checkpoint.problem}"
+        found.append(f"being saved: {checkpoint.problem}")
     # What was written in ten years' time, by a clock that was wrong, is not young for so long.
     if protections.min_age and abs(now - checkpoint.written) < protections.min_age:
-        yield f"younger than {units.format_duration(protections.min_age)}"
+        found.append(f"younger than {units.format_duration(protections.min_age)}")
     if checkpoint.preserved and not protections.include_preserved:
-        yield _PRESERVED
+        found.append(_PRESERVED)
     if checkpoint.pinned:
-        yield "pinned"
+        found.append("pinned")
     if protections.skip_open and checkpoint.used_by is not None:
-        yield f"open in process {checkpoint.used_by}"
-    for pattern in protections.protect:
-        if matches(checkpoint.name, pattern):
-            yield f"protected by --protect {pattern}"
-    yield from _doubts(checkpoint)
+        found.append(f"open in process {checkpoint.used_by}")
+    matched = [pattern for pattern in protections.protect if matches(checkpoint.name, pattern)]
+    found += [f"protected by --protect {pattern}" for pattern in matched]
+    return found + _doubts(checkpoint)
 
 
-def _doubts(checkpoint: Checkpoint) -> Iterable[str]:
+def _doubts(checkpoint: Checkpoint) -> list[str]:
     """What speaks against deleting a checkpoint in itself."""
-    if checkpoint.doubt is not None:
-        yield checkpoint.doubt
-    yield from [f"{link} leads to it" for link in checkpoint.linked_from]
-    if not checkpoint.regular:
-        odd = [file.name for file in checkpoint.files if file.kind is not FileKind.REGULAR]
-        yield from [f"{name} is not a regular file" for name in odd]
+    found = [] if checkpoint.doubt is None else [checkpoint.doubt]
+    found += [f"{link} leads to it" for link in checkpoint.linked_from]
+    odd = [file.name for file in checkpoint.files if file.kind is not FileKind.REGULAR]
+    return found + [f"{name} is not a regular file" for name in odd]
 
 
 def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], now: float) -> None:

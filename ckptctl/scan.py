@@ -235,12 +235,12 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> _Made:
     if len(shards) > 1:
         shards.sort(key=lambda shard: (shard[0].shards, shard[0].shard))
     files = tuple([file for _, file in shards])
-    kinds = {file.kind for file in (index, *files)}
-    problem, seen = None, Contents()
-    if FileKind.OTHER in kinds:
-        odd = next(file for file in (index, *files) if file.kind is FileKind.OTHER)
-        problem = f"{odd.name} is not a file"
-    elif FileKind.LINK in kinds:
+    odd = [file for file in (index, *files) if file.kind is not FileKind.REGULAR]
+    other = next((file for file in odd if file.kind is FileKind.OTHER), None) if odd else None
+    seen = Contents()
+    if other is not None:
+        problem: str | None = f"{other.name} is not a file"
+    elif odd:
         problem = _missing_shards([parsed for parsed, _ in shards])
     else:
         try:
@@ -278,7 +278,7 @@ def _v1(
             return None
         seen = _unknown(error)
     if seen.problem is not None and not vouched:  # other programs have tables and .meta files too
-        seen = replace(seen, doubt=f"a damaged V1 checkpoint, or another program's: {seen.problem}")
+        seen = seen._replace(doubt=f"a damaged V1 checkpoint, or another program's: {seen.problem}")
     problem = seen.problem
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])

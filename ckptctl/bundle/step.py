@@ -17,8 +17,7 @@ Only these keys are looked up: no other part of the index is read, and of the da
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ckptctl.bundle.checksum import crc32c
 from ckptctl.bundle.dtypes import DTYPES, NumberKind
@@ -65,8 +64,7 @@ class Entries(Protocol):
         """See `Index.get`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A step.
 
     Attributes:
