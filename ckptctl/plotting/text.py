@@ -1,0 +1,30 @@
+"""What can be written in a picture of what the disk holds: printable, known to the font, and not too long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckptctl.render import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+def drawable(text: str, font: Container[int], most: int = 120) -> str:
+    """A text as a picture can show it.
+
+    Args:
+        text: Any.
+        font: The characters that the font has; the others are shown as escapes.
+        most: How many characters are shown; of more, the middle is left out.
+    """
+    if len(text) > most:
+        half = (most - 1) // 2
+        text = text[: most - 1 - half] + _ELLIPSIS + text[len(text) - half :]
+    return "".join(char if ord(char) in font else _escaped(char) for char in escape(text))
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
