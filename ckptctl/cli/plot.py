@@ -116,12 +116,7 @@ def command(
     for note in notes:
         complain(note)
     if as_json:
-        document = {
-            "file": output,
-            "checkpoints": len(shown.marks),
-            "left_out": shown.left_out,
-            "notes": notes,
-        }
+        document = {"file": output, "checkpoints": len(shown.marks), "notes": notes}
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo(f"{escape(output)}: {format_count(len(shown.marks), 'checkpoint')}")

@@ -392,9 +392,9 @@ class _Painter:
 
 def _limits(places: Sequence[float], axis: Axis) -> tuple[float, float]:
     """Where the shared axis begins and ends; never of no width, however large the numbers are."""
-    unit, least = (_DAY, 10.0) if axis is Axis.TIME else (1.0, 1.0)
+    unit, least = (_DAY, 10.0) if axis is Axis.TIME else (1.0, 2.0)
     low, high = min(places), max(places)
-    pad = max((high - low) * 0.03, least, max(abs(low), abs(high)) * 1e-9 if axis is Axis.STEP else 0.0)
+    pad = max((high - low) * 0.03, (least - high + low) / 2, max(abs(low), abs(high)) * 1e-9)
     return (low - pad) / unit, (high + pad) / unit
 
 

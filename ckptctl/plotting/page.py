@@ -74,10 +74,7 @@ def svg(drawing: Drawing, told: Sequence[str]) -> str:
         f"{html.escape(text)}</title></rect>"
         for left, right, text in _strips(drawing.columns, told)
     ]
-    style = (
-        "<style>.told rect { fill: #808080; fill-opacity: 0 } .told rect:hover { fill-opacity: 0.14 }</style>"
-    )
-    group = "\n".join([style, '<g class="told">', *strips, "</g>"])
+    group = "\n".join([_POINTED, '<g class="told">', *strips, "</g>"])
     body, end, rest = drawing.svg.rpartition("</svg>")
     return f"{body}{group}\n{end}{rest}"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import render
@@ -158,7 +158,6 @@ class Picture:
         marks: The checkpoints, from left to right; those at the same place in the order of their age.
         metric: What the metric is called, if any checkpoint has a value.
         best: The names of the best by it that are shown, the best first.
-        left_out: How many checkpoints are not shown.
         notes: What whoever looks at it has to know.
     """
 
@@ -168,7 +167,6 @@ class Picture:
     marks: tuple[Mark, ...]
     metric: str | None = None
     best: tuple[str, ...] = ()
-    left_out: int = 0
     notes: tuple[str, ...] = ()
 
     def counts(self) -> list[Count]:
@@ -206,8 +204,8 @@ def picture(
         directory: What `ckptctl.scan` found.
         title: What the picture calls it.
         plan: What becomes of the checkpoints; None without a policy.
-        axis: What they stand along. By default the step, if each has one and all are counted in the same way;
-            else the time.
+        axis: What they stand along. By default the step, if each complete one has one and all are counted in
+            the same way; else the time.
         metric: A metric's values.
 
     Raises:
@@ -219,21 +217,26 @@ def picture(
         raise UnreadableError(f"{directory.path}: there are no checkpoints to draw")
     along = axis or _axis(seen)
     notes = []
-    placed = [one for one in seen if _place(one, along) is not None]
-    if not placed:
+    own = _own_places(seen, along)
+    unplaced = own.count(None)
+    if unplaced == len(seen):
         other = Axis.TIME if along is Axis.STEP else Axis.STEP
         raise UnreadableError(
             f"{directory.path}: no checkpoint has a {along.value} to stand at; try --by {other.value}"
         )
-    left_out = len(seen) - len(placed)
-    if left_out:
-        notes.append(f"{format_count(left_out, 'checkpoint')} without a {along.value} left out")
-    if along is Axis.STEP and len({one.step_from for one in placed if one.on_disk}) > 1:
-        notes.append("not all steps are counted in the same way; --by time puts them in order")
+    if unplaced:
+        like = "of the same count " if along is Axis.STEP else ""
+        notes.append(
+            f"{format_count(unplaced, 'checkpoint')} without a {along.value} {like}between the neighbours"
+        )
     values = {} if metric is None else {n: v for n, v in metric.values.items() if abs(v) <= _LARGEST}
-    best = () if metric is None else metric.best
+    best = () if metric is None else tuple(name for name in metric.best if name in values)
     marks = sorted(
-        (_mark(one, along, decided.get(one.name), values, best) for one in placed), key=lambda mark: mark.x
+        (
+            _mark(one, x, decided.get(one.name), values, best)
+            for one, x in zip(seen, _between(own), strict=True)
+        ),
+        key=lambda mark: mark.x,
     )
     valued = sum(mark.value is not None for mark in marks)
     there = sum(mark.checkpoint.on_disk for mark in marks)
@@ -247,25 +250,44 @@ def picture(
         axis=along,
         marks=tuple(marks),
         metric=metric.name if metric is not None and valued else None,
-        best=tuple(
-            name for name in best if any(mark.checkpoint.name == name and mark.best for mark in marks)
-        ),
-        left_out=left_out,
+        best=best,
         notes=tuple(notes),
     )
 
 
 def _axis(checkpoints: Sequence[Checkpoint]) -> Axis:
-    """Steps where all on disk can be compared by them, and where they tell more than times do."""
-    there = [one for one in checkpoints if one.on_disk] or checkpoints
+    """Steps, if all complete ones have one and count it in the same way."""
+    there = [one for one in checkpoints if one.complete] or checkpoints
     comparable = all(one.step is not None for one in there) and len({one.step_from for one in there}) == 1
     return Axis.STEP if comparable else Axis.TIME
 
 
-def _place(checkpoint: Checkpoint, axis: Axis) -> float | None:
-    if axis is Axis.STEP:
-        return None if checkpoint.step is None else float(checkpoint.step)
-    return time_of(checkpoint)
+def _own_places(checkpoints: Sequence[Checkpoint], axis: Axis) -> list[float | None]:
+    """Where each stands by what it says itself; steps count if they are counted as most are.
+
+    What is broken may have no more than the number in its name, which says nothing among numbers of updates.
+    """
+    if axis is Axis.TIME:
+        return [time_of(one) for one in checkpoints]
+    stepped = [one for one in checkpoints if one.step is not None]
+    counted = Counter(one.step_from for one in stepped if one.complete) or Counter(
+        one.step_from for one in stepped
+    )
+    most = counted.most_common(1)[0][0] if counted else None
+    return [None if one.step is None or one.step_from != most else float(one.step) for one in checkpoints]
+
+
+def _between(places: Sequence[float | None]) -> list[float]:
+    """Puts what has no place half way between those before and behind it that have one."""
+    before: list[float | None] = list(
+        accumulate(places, lambda last, place: last if place is None else place)
+    )
+    reverse = accumulate(reversed(places), lambda last, place: last if place is None else place)
+    found = []
+    for place, last, following in zip(places, before, reversed(list(reverse)), strict=True):
+        sides = [one for one in ((place,) if place is not None else (last, following)) if one is not None]
+        found.append(sum(sides) / len(sides))
+    return found
 
 
 def time_of(checkpoint: Checkpoint) -> float | None:
@@ -276,17 +298,16 @@ def time_of(checkpoint: Checkpoint) -> float | None:
 
 def _mark(
     checkpoint: Checkpoint,
-    axis: Axis,
+    x: float,
     decision: Decision | None,
     values: Mapping[str, float],
     best: Sequence[str],
 ) -> Mark:
-    x = _place(checkpoint, axis)
     return Mark(
         checkpoint,
-        math.nan if x is None else x,
+        x,
         keep=None if decision is None else decision.keep,
         reasons=() if decision is None else decision.reasons,
         value=values.get(checkpoint.name),
-        best=checkpoint.name in best and checkpoint.name in values,
+        best=checkpoint.name in best,
     )
