@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ckptctl.plotting.heat import heat
 from ckptctl.plotting.picture import Axis, Lane, time_of
 from ckptctl.plotting.style import BEST, FAINT, LATEST, LOOKS, PAPER, PINNED, SETTINGS
-from ckptctl.plotting.text import drawable
+from ckptctl.plotting.text import drawable, short_paths
 from ckptctl.units import format_bytes
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ _FOOT = 0.55
 _LINE = 0.17
 _ACROSS = 118
 """How many characters a line of text holds."""
+
+_LABEL = 40
+"""The same of the name of a layer."""
 
 _DAY = 86_400.0
 _STEMS = 100
@@ -326,7 +329,9 @@ class _Painter:
         if self._picture.axis is Axis.TIME:
             _number(axes.yaxis, 4)
         else:
-            _calendar(axes.yaxis, axes.get_ylim(), 4)
+            _calendar(
+                axes.yaxis, [at for mark in self._picture.marks if (at := self._other(mark)) is not None], 4
+            )
 
     def _other(self, mark: Mark) -> float | None:
         one = mark.checkpoint
@@ -336,7 +341,7 @@ class _Painter:
 
     def _movement(self, axes: Axes) -> None:
         if self._moved is not None:
-            names = [self._write(layer, 40) for layer in self._moved.layers]
+            names = [self._write(layer, _LABEL) for layer in short_paths(self._moved.layers, _LABEL)]
             heat(axes, self._moved, [place / self._unit for place in self._moved.places], names)
 
     def _metric(self) -> str:
@@ -370,7 +375,7 @@ class _Painter:
         axes.tick_params(axis="x", labelbottom=True, length=3)
         for one in self._axes:
             if self._picture.axis is Axis.TIME:
-                _calendar(one.xaxis, self._limits, 7)
+                _calendar(one.xaxis, [mark.x for mark in self._picture.marks], 7)
             else:
                 _number(one.xaxis, 9)
         label = (
@@ -416,19 +421,18 @@ def _short(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _calendar(axis: Any, limits: tuple[float, float], ticks: int) -> None:
+def _calendar(axis: Any, places: Sequence[float], ticks: int) -> None:
     """Has an axis show times as `ls` does, as much of them as tells one from the next."""
     zone = tz.tzlocal()
     axis.set_major_locator(AutoDateLocator(zone, minticks=2, maxticks=ticks))  # type: ignore[no-untyped-call]
-    axis.set_major_formatter(DateFormatter(_form(limits[1] - limits[0]), zone))  # type: ignore[no-untyped-call]
+    axis.set_major_formatter(DateFormatter(_form(max(places) - min(places)), zone))  # type: ignore[no-untyped-call]
 
 
-def _form(days: float) -> str:
-    if days < 600 / _DAY:
-        return "%H:%M:%S"
-    if days < 1:
-        return "%H:%M"
-    return "%m-%d %H:%M" if days < 4 else "%Y-%m-%d"  # noqa: PLR2004 - a tick is then a day or so
+def _form(seconds: float) -> str:
+    for least, form in ((4 * _DAY, "%Y-%m-%d"), (_DAY, "%m-%d %H:%M"), (600, "%H:%M")):
+        if seconds >= least:
+            return form
+    return "%H:%M:%S"
 
 
 def _day(places: Sequence[float]) -> str:

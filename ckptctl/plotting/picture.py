@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import render
@@ -225,10 +224,8 @@ def picture(
             f"{directory.path}: no checkpoint has a {along.value} to stand at; try --by {other.value}"
         )
     if unplaced:
-        like = "of the same count " if along is Axis.STEP else ""
-        notes.append(
-            f"{format_count(unplaced, 'checkpoint')} without a {along.value} {like}between the neighbours"
-        )
+        what = "comparable step" if along is Axis.STEP else "time"
+        notes.append(f"without a {what}, between its neighbours: {format_count(unplaced, 'checkpoint')}")
     values = {} if metric is None else {n: v for n, v in metric.values.items() if abs(v) <= _LARGEST}
     best = () if metric is None else tuple(name for name in metric.best if name in values)
     marks = sorted(
@@ -239,11 +236,9 @@ def picture(
         key=lambda mark: mark.x,
     )
     valued = sum(mark.value is not None for mark in marks)
-    there = sum(mark.checkpoint.on_disk for mark in marks)
-    if metric is not None and valued < there:
-        notes.append(
-            f"{metric.name}: {there - valued:,} of {format_count(there, 'checkpoint')} without a value"
-        )
+    without = sum(mark.checkpoint.complete and mark.value is None for mark in marks)
+    if metric is not None and without:
+        notes.append(f"{metric.name}: {format_count(without, 'complete checkpoint')} without a value")
     return Picture(
         title=title,
         sentence=None if plan is None else plan.policy,
@@ -279,14 +274,22 @@ def _own_places(checkpoints: Sequence[Checkpoint], axis: Axis) -> list[float | N
 
 def _between(places: Sequence[float | None]) -> list[float]:
     """Puts what has no place half way between those before and behind it that have one."""
-    before: list[float | None] = list(
-        accumulate(places, lambda last, place: last if place is None else place)
-    )
-    reverse = accumulate(reversed(places), lambda last, place: last if place is None else place)
+    before = _last_known(places)
+    behind = _last_known(places[::-1])[::-1]
     found = []
-    for place, last, following in zip(places, before, reversed(list(reverse)), strict=True):
-        sides = [one for one in ((place,) if place is not None else (last, following)) if one is not None]
-        found.append(sum(sides) / len(sides))
+    for sides in zip(before, behind, strict=True):
+        known = [side for side in sides if side is not None]
+        found.append(sum(known) / len(known))
+    return found
+
+
+def _last_known(places: Sequence[float | None]) -> list[float | None]:
+    """For each place itself or, where it is not known, the last before it that is."""
+    last: float | None = None
+    found = []
+    for place in places:
+        last = last if place is None else place
+        found.append(last)
     return found
 
 
