@@ -91,7 +91,7 @@ def test_imports_follow_the_floors(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_foreign_packages_have_one_door(name: str) -> None:
-    """Click stays in cli/, watchdog in watch, tabulate where tables are made; TensorFlow, matplotlib behind a door."""
+    """Click stays in cli/, watchdog in watch, tabulate in tables, matplotlib in plotting, and so on."""
     doors = {
         "click": {"cli"},
         "watchdog": {"watch"},

@@ -1,7 +1,8 @@
-"""Draws a picture: one column of panels that share an axis. With `heat`, the one door to matplotlib.
+"""Draws a picture: one column of panels that share an axis.
 
-The figure is made without pyplot, so that no display is asked for, and with matplotlib's own settings instead
-of the user's, so that the same directory gives the same picture everywhere.
+With `heat` and `ticks` this is the one door to matplotlib. The figure is made without pyplot, so
+that no display is asked for, and with matplotlib's own settings instead of the user's, so that the same
+directory gives the same picture everywhere.
 """
 
 from __future__ import annotations
@@ -9,14 +10,11 @@ from __future__ import annotations
 import contextlib
 import io
 import textwrap
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
-from dateutil import tz
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -25,10 +23,11 @@ from ckptctl.plotting.heat import heat
 from ckptctl.plotting.picture import Axis, Lane, time_of
 from ckptctl.plotting.style import BEST, FAINT, LATEST, LOOKS, PAPER, PINNED, SETTINGS
 from ckptctl.plotting.text import drawable, short_paths
+from ckptctl.plotting.ticks import DAY, calendar, days_of, limits, number
 from ckptctl.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from matplotlib.axes import Axes
 
@@ -50,15 +49,10 @@ _ACROSS = 118
 _LABEL = 40
 """The same of the name of a layer."""
 
-_DAY = 86_400.0
 _STEMS = 100
 """Up to so many checkpoints stand on stems."""
 _MAX_VECTOR = 1_500
 """More marks are drawn as pixels, in SVG too."""
-_LARGE = 1e7
-"""From here on steps are written as millions and so on."""
-
-
 _NO_METADATA: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 """Nothing of when, and by which version, it was drawn: the same directory gives the same file."""
 
@@ -135,13 +129,13 @@ class _Painter:
     def __init__(self, picture: Picture, moved: Movement | None) -> None:
         self._picture = picture
         self._moved = moved
-        self._unit = _DAY if picture.axis is Axis.TIME else 1.0
+        self._unit = DAY if picture.axis is Axis.TIME else 1.0
         self._font = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
         count = len(picture.marks)
         self._size = next(
             size for most, size in ((60, 7.0), (200, 5.0), (1_500, 3.5), (count, 2.5)) if count <= most
         )
-        self._limits = _limits([mark.x for mark in picture.marks], picture.axis)
+        self._limits = limits([mark.x for mark in picture.marks], picture.axis)
         self._axes: list[Axes] = []
         self._figure = Figure()
         FigureCanvasAgg(self._figure)
@@ -255,7 +249,7 @@ class _Painter:
             yield _Panel(1.5, self._metric(), self._values)
         other = [place for mark in picture.marks if (place := self._other(mark)) is not None]
         if len(set(other)) > 1:
-            heading = "step" if picture.axis is Axis.TIME else f"saved{_day(other)}"
+            heading = "step" if picture.axis is Axis.TIME else f"saved{days_of(other)}"
             yield _Panel(1.15, heading, self._others)
         if self._moved is not None:
             rows = len(self._moved.layers)
@@ -323,13 +317,13 @@ class _Painter:
 
     def _others(self, axes: Axes) -> None:
         """The axis that the checkpoints do not stand along: pauses and steps back show there."""
-        unit = 1.0 if self._picture.axis is Axis.TIME else _DAY
+        unit = 1.0 if self._picture.axis is Axis.TIME else DAY
         self._scatter(axes, lambda mark: None if (at := self._other(mark)) is None else at / unit, "other")
         axes.margins(y=0.12)
         if self._picture.axis is Axis.TIME:
-            _number(axes.yaxis, 4)
+            number(axes.yaxis, 4)
         else:
-            _calendar(
+            calendar(
                 axes.yaxis, [at for mark in self._picture.marks if (at := self._other(mark)) is not None], 4
             )
 
@@ -375,11 +369,13 @@ class _Painter:
         axes.tick_params(axis="x", labelbottom=True, length=3)
         for one in self._axes:
             if self._picture.axis is Axis.TIME:
-                _calendar(one.xaxis, [mark.x for mark in self._picture.marks], 7)
+                calendar(one.xaxis, [mark.x for mark in self._picture.marks], 7)
             else:
-                _number(one.xaxis, 9)
+                number(one.xaxis, 9)
         label = (
-            "step" if self._picture.axis is Axis.STEP else f"saved{_day([m.x for m in self._picture.marks])}"
+            "step"
+            if self._picture.axis is Axis.STEP
+            else f"saved{days_of([m.x for m in self._picture.marks])}"
         )
         axes.set_xlabel(label)
 
@@ -393,52 +389,3 @@ class _Painter:
         for axes in self._axes:
             place = axes.get_position()
             axes.set_position((left / _WIDTH, place.y0, 1 - (left + 0.4) / _WIDTH, place.height))
-
-
-def _limits(places: Sequence[float], axis: Axis) -> tuple[float, float]:
-    """Where the shared axis begins and ends; never of no width, however large the numbers are."""
-    unit, least = (_DAY, 10.0) if axis is Axis.TIME else (1.0, 2.0)
-    low, high = min(places), max(places)
-    pad = max((high - low) * 0.03, (least - high + low) / 2, max(abs(low), abs(high)) * 1e-9)
-    return (low - pad) / unit, (high + pad) / unit
-
-
-def _number(axis: Any, ticks: int) -> None:
-    """Has an axis show whole numbers."""
-    low, high = axis.get_view_interval()
-    largest = max(abs(low), abs(high))
-    close = largest >= _LARGE and high - low < largest / 1e4  # told apart by their last digits alone
-    axis.set_major_locator(MaxNLocator(2 if close else ticks, integer=True))
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}" if close or largest < _LARGE else _short(value))
-    )
-
-
-def _short(value: float) -> str:
-    for factor, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if abs(value) >= factor:
-            return f"{value / factor:.6g} {unit}"
-    return f"{value:,.0f}"
-
-
-def _calendar(axis: Any, places: Sequence[float], ticks: int) -> None:
-    """Has an axis show times as `ls` does, as much of them as tells one from the next."""
-    zone = tz.tzlocal()
-    axis.set_major_locator(AutoDateLocator(zone, minticks=2, maxticks=ticks))  # type: ignore[no-untyped-call]
-    axis.set_major_formatter(DateFormatter(_form(max(places) - min(places)), zone))  # type: ignore[no-untyped-call]
-
-
-def _form(seconds: float) -> str:
-    for least, form in ((4 * _DAY, "%Y-%m-%d"), (_DAY, "%m-%d %H:%M"), (600, "%H:%M")):
-        if seconds >= least:
-            return form
-    return "%H:%M:%S"
-
-
-def _day(places: Sequence[float]) -> str:
-    """The days that times belong to which are written without."""
-    low, high = min(places), max(places)
-    if high - low >= _DAY:
-        return " (local time)"
-    days = [f"{datetime.fromtimestamp(at, tz.tzlocal()):%Y-%m-%d}" for at in (low, high)]
-    return f" {' to '.join(dict.fromkeys(days))} (local time)"
