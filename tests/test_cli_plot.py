@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SVG = "{http://www.w3.org/2000/svg}"
 PNG = b"\x89PNG\r\n\x1a\n"
-HOSTILE = "<script>alert(1)<\\script>]]>-->--!>&amp;\"'$x_1^2$\x1b[2J\n\u5b9e\u9a8c-1"
+HOSTILE = "<script>alert(1)<\\script>]]>-->--!>&amp;\"'$\\frac{$\x1b[2J\n\u5b9e\u9a8c-1"
 
 
 def drawn(picture: Picture, moved: Movement | None = None) -> ET.Element:

@@ -116,7 +116,9 @@ def test_without_a_place() -> None:
         axis=Axis.STEP,
     )
     assert places(made) == {"a": 100, "b": 100, "c-3": 200, "d": 300, "e": 300}
-    assert made.notes == ("without a comparable step, between its neighbours: 3 checkpoints",)
+    assert made.notes == (
+        "placed between those saved before and after: 3 checkpoints without a comparable step",
+    )
 
 
 @pytest.mark.parametrize("saved", [None, -1e12, 1e12, NAN, INF])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ckptctl.model import Directory, Plan
+    from ckptctl.plan import Protections
     from ckptctl.plotting.movement import Movement
     from ckptctl.plotting.output import Kind
     from ckptctl.plotting.picture import Picture
@@ -98,11 +99,11 @@ def command(
     Example:  ckptctl plot run1 --keep 3 -o run1.html
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     kind = kind_of(output)
-    policy = _policy(given)
+    policy, protections = _rules(given)
     metric = _metric(given, policy)
     rendered = _renderer()
     with place(output, kind, latest_filename) as file:
-        directory, plan = _seen(path, policy, given, latest_filename, level, workers)
+        directory, plan = _seen(path, policy, protections, latest_filename, level, workers)
         shown = picture(
             directory,
             _title(path),
@@ -122,13 +123,14 @@ def command(
         click.echo(f"{escape(output)}: {format_count(len(shown.marks), 'checkpoint')}")
 
 
-def _policy(given: Mapping[str, Any]) -> Policy | None:
-    """The policy that the options make; None if they have no rule."""
+def _rules(given: Mapping[str, Any]) -> tuple[Policy | None, Protections]:
+    """What the options of retention make; no policy if none of them is a rule."""
+    protections = retention.protections_of(given)
     if all(options.is_default(name) for name in given if name not in _NO_RULES):
-        return None
+        return None, protections
     # A metric that no rule asks for is shown all the same.
     asked = given if given["keep_best"] is not None else {**given, "metrics": None}
-    return retention.policy_of(asked)
+    return retention.policy_of(asked), protections
 
 
 def _metric(given: Mapping[str, Any], policy: Policy | None) -> Best | None:
@@ -165,7 +167,7 @@ def _renderer() -> Callable[[Picture, Movement | None, Kind], bytes]:
 def _seen(
     path: str,
     policy: Policy | None,
-    given: Mapping[str, Any],
+    protections: Protections,
     latest_filename: str,
     level: str,
     workers: int,
@@ -180,7 +182,7 @@ def _seen(
         report = prune(
             path,
             policy or everything,
-            retention.protections_of(given),
+            protections,
             latest_filename=latest_filename,
             proofs=proofs,
             dry_run=True,

@@ -278,7 +278,7 @@ class _Painter:
         marks = [mark for mark in self._picture.marks if mark.checkpoint.on_disk]
         largest = max([mark.checkpoint.bytes for mark in marks], default=0)
         axes.set_ylim(0, 1.25 * max(largest, 1))
-        axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(
             FuncFormatter(lambda value, _: format_bytes(int(value)).replace(".0 ", " "))
         )

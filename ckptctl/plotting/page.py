@@ -29,7 +29,7 @@ _POINTED = """<style>
 .told rect { fill: #808080; fill-opacity: 0 }
 .told rect:hover { fill-opacity: 0.15 }
 </style>"""
-_PROLOG = re.compile(r"\A.*?(?=<svg\b)", re.DOTALL)
+_XML = '<?xml version="1.0" encoding="utf-8"?>\n'
 _SIZE = re.compile(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"')
 _COLOUR = re.compile(rf"(?<=[:\"' ])({INK}|{FAINT}|{PAPER})(?=[;\"' ])")
 _VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", PAPER: "var(--paper)"}
@@ -63,20 +63,7 @@ def svg(drawing: Drawing, told: Sequence[str]) -> str:
         drawing: It.
         told: A text for each of its columns, from left to right.
     """
-    size = _SIZE.search(drawing.svg)
-    if size is None:
-        raise ValueError(drawing.svg[:200])
-    width, height = float(size[1]), float(size[2])
-    top, tall = drawing.top * height, (drawing.bottom - drawing.top) * height
-    strips = [
-        f'<rect x="{left * width:.2f}" y="{top:.2f}" '
-        f'width="{(right - left) * width:.2f}" height="{tall:.2f}"><title>'
-        f"{html.escape(text)}</title></rect>"
-        for left, right, text in _strips(drawing.columns, told)
-    ]
-    group = "\n".join([_POINTED, '<g class="told">', *strips, "</g>"])
-    body, end, rest = drawing.svg.rpartition("</svg>")
-    return f"{body}{group}\n{end}{rest}"
+    return _XML + _with_strips(drawing, told)
 
 
 def page(drawing: Drawing, told: Sequence[str], title: str) -> str:
@@ -88,9 +75,26 @@ def page(drawing: Drawing, told: Sequence[str], title: str) -> str:
         title: What the window is called.
     """
     # matplotlib's part alone is recoloured: what is told is left as it is.
-    coloured = _COLOUR.sub(lambda found: _VARIABLES[found[1]], _PROLOG.sub("", drawing.svg))
-    inline = svg(drawing._replace(svg=coloured), told)
+    coloured = _COLOUR.sub(lambda found: _VARIABLES[found[1]], drawing.svg)
+    inline = _with_strips(drawing._replace(svg=coloured), told)
     return _PAGE.format(title=html.escape(escape(title)), svg=inline, ink=INK, faint=FAINT, paper=PAPER)
+
+
+def _with_strips(drawing: Drawing, told: Sequence[str]) -> str:
+    """The SVG element. Its prolog, which names a document type to be fetched, is left away."""
+    element = drawing.svg[drawing.svg.index("<svg") :]
+    size = _SIZE.search(element)
+    if size is None:
+        raise ValueError(element[:200])
+    width, height = float(size[1]), float(size[2])
+    top, tall = drawing.top * height, (drawing.bottom - drawing.top) * height
+    strips = [
+        f'<rect x="{left * width:.2f}" y="{top:.2f}" width="{(right - left) * width:.2f}" '
+        f'height="{tall:.2f}"><title>{html.escape(text)}</title></rect>'
+        for left, right, text in _strips(drawing.columns, told)
+    ]
+    body, end, rest = element.rpartition("</svg>")
+    return "\n".join([body + _POINTED, '<g class="told">', *strips, "</g>", end + rest])
 
 
 class _Group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -213,7 +214,10 @@ def picture(
     decided = {} if plan is None else {one.checkpoint.name: one for one in plan.decisions}
     seen = directory.checkpoints
     if not seen:
-        raise UnreadableError(f"{directory.path}: there are no checkpoints to draw")
+        raise UnreadableError(
+            f"{directory.path}: there are no checkpoints to draw; "
+            f"`ckptctl ls -r {shlex.quote(directory.path)}` looks below it too"
+        )
     along = axis or _axis(seen)
     notes = []
     own = _own_places(seen, along)
@@ -225,7 +229,8 @@ def picture(
         )
     if unplaced:
         what = "comparable step" if along is Axis.STEP else "time"
-        notes.append(f"without a {what}, between its neighbours: {format_count(unplaced, 'checkpoint')}")
+        count = format_count(unplaced, "checkpoint")
+        notes.append(f"placed between those saved before and after: {count} without a {what}")
     values = {} if metric is None else {n: v for n, v in metric.values.items() if abs(v) <= _LARGEST}
     best = () if metric is None else tuple(name for name in metric.best if name in values)
     marks = sorted(
