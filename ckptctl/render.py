@@ -81,7 +81,7 @@ def checkpoints(directory: Directory, form: str, sort: str = "time", *, detailed
     """The table of `ls`, with `detailed` that of `ls -l`."""
     rows = []
     for one in sorted(directory.checkpoints, key=SORT_KEYS[sort]):
-        row = [one.name, _step(one), _local(one.saved), _size(one), _shards(one)]
+        row = [one.name, _step(one), local(one.saved), _size(one), _shards(one)]
         if detailed:
             row += _details(one, directory)
         rows.append([*row, _status(one)])
@@ -138,7 +138,7 @@ def plan(made: Plan, form: str) -> str:
             "keep" if decision.keep else "delete",
             decision.checkpoint.name,
             _step(decision.checkpoint),
-            _local(decision.checkpoint.saved),
+            local(decision.checkpoint.saved),
             _size(decision.checkpoint),
             "; ".join(decision.reasons),
         )
@@ -233,7 +233,8 @@ def iso(seconds: float | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _local(seconds: float | None) -> str:
+def local(seconds: float | None) -> str:
+    """A time as tables show it, by this machine's clock; empty for one that no calendar knows."""
     moment = _moment(seconds, None)
     return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 

@@ -54,6 +54,7 @@ FLOOR = {
     "clean": 7,
     "render_mend": 8,
     "watch": 8,
+    "plotting": 8,
     "__init__": 9,
     "cli": 10,
     "__main__": 11,
@@ -90,13 +91,14 @@ def test_imports_follow_the_floors(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_foreign_packages_have_one_door(name: str) -> None:
-    """Click stays in cli/, watchdog in watch, tabulate where tables are made, TensorFlow behind its door."""
+    """Click stays in cli/, watchdog in watch, tabulate in tables, matplotlib in plotting, and so on."""
     doors = {
         "click": {"cli"},
         "watchdog": {"watch"},
         "tabulate": {"render", "cli"},
         "tensorflow": {"tensorflow", "demo_trainer", "restoring"},
         "keras": {"demo_trainer"},
+        "matplotlib": {"plotting"},
     }
     for imported in imports(MODULES[name]):
         package = imported.split(".")[0]
