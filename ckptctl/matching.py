@@ -15,7 +15,9 @@ A checkpoint's step is how often its weights were updated; what a value's step c
 
 Times are the events' own and the checkpoints'. A copy that did not keep the files' times makes all
 checkpoints younger than all values; then the names may tell, where one of their numbers fits the epochs
-throughout, as `{epoch}` of a ModelCheckpoint does. What cannot be told is told as such, and is never guessed.
+throughout, as `{epoch}` of a ModelCheckpoint does. What cannot be told is told as such, and is never guessed:
+a checkpoint that was saved after all that has been read, for its own value may still be in the trainer's
+memory; and one beside a value that is nobody's.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import bisect
 import itertools
 import math
 import re
-import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -184,21 +185,23 @@ def _nearest(values: Values, newest_first: Sequence[Checkpoint]) -> Matches:
         long = "just" if gap < _JUST else f"{gap:.1f}s"
         how = f"at step {values.steps[at]:,}, written {long} {when} the save"
         matches.found[one.name] = Match(values.values[at], values.steps[at], how)
+    saves = sorted(one.saved for one in newest_first if one.saved is not None)
     for one in newest_first:
         if one.name not in matches.found and one.saved is not None:
             if _after(one, values):
                 matches.doubtful[one.name] = _NOT_YET
-            elif _may_belong(values, claims, usual, one.saved):
+            elif _may_belong(values, claims, saves, one.saved):
                 matches.doubtful[one.name] = _BETWEEN
     return matches
 
 
-def _may_belong(values: Values, claims: Container[int], usual: float, saved: float) -> bool:
-    """Whether a checkpoint that claims no value stands beside one that no other claims."""
+def _may_belong(values: Values, claims: Container[int], saves: Sequence[float], saved: float) -> bool:
+    """Whether a checkpoint that claims no value is the next one to a value that none claims."""
     after = bisect.bisect_left(values.times, saved)
-    return any(
-        0 <= at < len(values) and at not in claims and abs(values.times[at] - saved) <= usual
-        for at in (after - 1, after)
+    before = saves[bisect.bisect_left(saves, saved) - 1] if saves[0] < saved else -math.inf
+    behind = saves[bisect.bisect_right(saves, saved)] if saved < saves[-1] else math.inf
+    return (after > 0 and after - 1 not in claims and before < values.times[after - 1]) or (
+        after < len(values) and after not in claims and values.times[after] < behind
     )
 
 
@@ -207,12 +210,12 @@ def _usual(values: Values, checkpoints: Sequence[Checkpoint]) -> float:
     usual = _median_gap(values.times)
     if not values.epochs:  # of what is written every second the nearest is near enough to any save
         usual = max(usual, _median_gap(sorted(one.saved for one in checkpoints if one.saved is not None)))
-    return usual or math.inf
+    return usual or _RIGHT_AFTER  # of a single value nobody knows
 
 
 def _median_gap(times: Sequence[float]) -> float:
     between = [later - earlier for earlier, later in itertools.pairwise(times)]
-    return statistics.median(between) if between else 0.0
+    return sorted(between)[len(between) // 2] if between else 0.0
 
 
 def _by_name(values: Values, checkpoints: Sequence[Checkpoint]) -> dict[str, tuple[int, float]]:
