@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 6
 """How deep below the directory events files are looked for."""
-MAX_FILES = 5_000
+MAX_FILES = 2_000
 """The most events files that are read together."""
 
 _LISTED = 10
@@ -136,18 +136,25 @@ class Events:
         kinds = {(os.path.basename(run), tag) for run, tag in runs}
         if len(kinds) > 1 or any(later[0] <= earlier[1] for earlier, later in itertools.pairwise(spans)):
             raise self._ambiguous(sorted(_spelled(*key) for key in runs))
-        points: list[tuple[float, int, float]] = []
+        steps, numbers, times = array("q"), array("d"), array("d")
         for column in itertools.chain.from_iterable(columns.values()):
-            points += zip(column.times, column.steps, column.values, strict=True)
-            if len(points) > eventfile.MAX_VALUES:
+            steps.extend(column.steps)
+            numbers.extend(column.values)
+            times.extend(column.times)
+            if len(times) > eventfile.MAX_VALUES:
                 raise eventfile.too_many(self._metric)
-        points.sort(key=lambda point: point[0])
+        order = sorted(range(len(times)), key=times.__getitem__)
         # A file that lies there twice says nothing twice.
-        points = [point for point, same in zip(points, _repeated(points), strict=True) if not same]
+        again = {
+            later
+            for earlier, later in itertools.pairwise(order)
+            if times[earlier] == times[later] and steps[earlier] == steps[later]
+        }
+        order = [at for at in order if at not in again]
         return Values(
-            steps=array("q", [step for _, step, _ in points]),
-            values=array("d", [value for _, _, value in points]),
-            times=array("d", [time for time, _, _ in points]),
+            steps=array("q", [steps[at] for at in order]),
+            values=array("d", [numbers[at] for at in order]),
+            times=array("d", [times[at] for at in order]),
             until=max(file.until for files in runs.values() for file in files),
             epochs=all(tag.startswith(_KERAS) for _, tag in runs),
         )
@@ -182,11 +189,6 @@ def _events_files(directory: posix.OpenDirectory) -> Iterator[tuple[str, str, in
         for name in sorted(names):
             if "tfevents" in name and not name.endswith(".profile-empty"):
                 yield run, name, fd
-
-
-def _repeated(points: Sequence[tuple[float, int, float]]) -> list[bool]:
-    """Of each value in order of time, whether the one before it is of the same time and step."""
-    return [False, *[one[:2] == other[:2] for one, other in itertools.pairwise(points)]][: len(points)]
 
 
 def _spelled(run: str, tag: str) -> str:

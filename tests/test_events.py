@@ -425,6 +425,7 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many values or files are an error that says what to do; of too many tags the rest is not listed."""
     write(tmp_path / "a" / NAME, *[scalar(step, 0.5) for step in range(4)])
     write(tmp_path / "b" / NAME, *[scalar(step, 0.5, f"tag{step}") for step in range(4)])
+    write(tmp_path / "c" / NAME, scalar(1, 0.5, "long" * 200))
     monkeypatch.setattr(eventfile, "MAX_TAGS", 2)
     looked = Events(str(tmp_path))
     assert steps(looked) == [0, 1, 2, 3]
