@@ -13,15 +13,26 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPOCHS = 8
 RATES = (0.3, 0.3, 2.5, 0.1, 0.3, 2.2, 0.05, 0.3)
 EPOCH_SECONDS = 0.08
 
 
-def fit(kind: Any, directory: str, saver: Any, *, save_first: bool, validate: bool) -> None:
-    """Trains with the TensorBoard callback and another that saves."""
+def fit(
+    kind: Any,
+    directory: str,
+    saver: Any,
+    *,
+    save_first: bool,
+    validate: bool,
+    then: Callable[[], object] = lambda: None,
+) -> None:
+    """Trains with the TensorBoard callback and another that saves; `then` is called after each epoch."""
     import numpy as np
 
     x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
@@ -41,6 +52,7 @@ def fit(kind: Any, directory: str, saver: Any, *, save_first: bool, validate: bo
             kind.callbacks.LearningRateScheduler(lambda epoch, _: RATES[epoch]),
             kind.callbacks.LambdaCallback(on_epoch_begin=lambda *_: time.sleep(EPOCH_SECONDS)),
             *([saver, board] if save_first else [board, saver]),
+            kind.callbacks.LambdaCallback(on_epoch_end=lambda *_: then()),
         ],
     )
     np.savez(
@@ -77,12 +89,36 @@ def keras_runs(root: str) -> None:
         path = f"{root}/{name}"
         saver = tf_keras.callbacks.ModelCheckpoint(f"{path}/cp-{{epoch:04d}}.ckpt", save_weights_only=True)
         fit(tf_keras, path, saver, save_first=save_first, validate=validate)
-    for name, save_first, validate in (
-        ("keras3-board-first", False, True),
-        ("keras3-save-first", True, False),
-    ):
+    path = f"{root}/keras3-save-first"
+    fit(keras, path, Manager(path), save_first=True, validate=True)
+    for name, save_first in (("pruned-board-first", False), ("pruned-save-first", True)):
         path = f"{root}/{name}"
-        fit(keras, path, Manager(path), save_first=save_first, validate=validate)
+        pruned = Pruned(path)
+        fit(keras, path, Manager(path), save_first=save_first, validate=False, then=pruned)
+        with open(f"{path}/pruned.json", "w", encoding="utf-8") as file:
+            json.dump(pruned.deleted, file)
+
+
+class Pruned:
+    """Prunes beside the training, as a watcher does: the last values are still in the trainer's memory."""
+
+    def __init__(self, directory: str) -> None:
+        from ckptctl.events import Events
+
+        self.directory = directory
+        self.events = Events(directory)
+        self.deleted: list[str] = []
+
+    def __call__(self) -> None:
+        """Keeps the two best."""
+        import ckptctl
+        from ckptctl.policy import Best
+
+        try:
+            rule = Best(2, "epoch_loss", self.events.values("epoch_loss"))
+        except ckptctl.UnreadableError:  # nothing has been written yet
+            return
+        self.deleted += ckptctl.prune(self.directory, ckptctl.Policy((rule,))).deleted
 
 
 def estimator_run(root: str) -> None:
