@@ -10,8 +10,8 @@ A checkpoint's step is how often its weights were updated; what a value's step c
   of the usual time between two values, for a save takes its time; after it by a second, and a quarter of that
   time, at most. Farther away it is the next epoch's: where a save takes longer than an epoch, the next value
   stands nearer to its end than its own. Of several checkpoints the nearest has the value.
-- The same holds for any tag whose steps pass far more slowly than those of the checkpoints, and for
-  checkpoints whose step counts saves.
+- The same holds for any tag whose steps lag far behind those of the checkpoints, and for checkpoints whose
+  step counts saves.
 
 Times are the events' own and the checkpoints'. A copy that did not keep the files' times makes all
 checkpoints younger than all values; then the names may tell, where one of their numbers fits the epochs
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _SAVES = "save_counter"
 _SLOWER = 3
-"""A tag whose steps pass so many times more slowly than the checkpoints' steps counts something else."""
+"""A tag whose steps are so many times fewer than those of the checkpoints counts something else."""
 _RIGHT_AFTER = 1.0
 """Seconds within which a callback writes its value that acts right after the one that saves."""
 _JUST = 0.05
@@ -164,7 +164,7 @@ def _by_time(values: Values, newest_first: Sequence[Checkpoint]) -> Matches:
 def _nearest(values: Values, newest_first: Sequence[Checkpoint]) -> Matches:
     """Each value goes to the nearest of the checkpoints that it may belong to."""
     matches = Matches()
-    usual = _usual(values, newest_first)
+    usual = _usual(values.times)
     claims: dict[int, tuple[float, Checkpoint]] = {}
     for one in newest_first:
         if one.saved is None:
@@ -205,17 +205,11 @@ def _may_belong(values: Values, claims: Container[int], saves: Sequence[float], 
     )
 
 
-def _usual(values: Values, checkpoints: Sequence[Checkpoint]) -> float:
-    """What usually lies between two values in time."""
-    usual = _median_gap(values.times)
-    if not values.epochs:  # of what is written every second the nearest is near enough to any save
-        usual = max(usual, _median_gap(sorted(one.saved for one in checkpoints if one.saved is not None)))
-    return usual or _RIGHT_AFTER  # of a single value nobody knows
-
-
-def _median_gap(times: Sequence[float]) -> float:
-    between = [later - earlier for earlier, later in itertools.pairwise(times)]
-    return sorted(between)[len(between) // 2] if between else 0.0
+def _usual(times: Sequence[float]) -> float:
+    """What usually lies between two values: the median."""
+    between = sorted(later - earlier for earlier, later in itertools.pairwise(times))
+    # Of a single value nobody knows.
+    return between[len(between) // 2] if between else _RIGHT_AFTER
 
 
 def _by_name(values: Values, checkpoints: Sequence[Checkpoint]) -> dict[str, tuple[int, float]]:
@@ -254,12 +248,22 @@ def _in_proportion(numbers: Sequence[int], checkpoints: Sequence[Checkpoint]) ->
 
 
 def _counts_alike(values: Values, checkpoints: Sequence[Checkpoint]) -> bool:
-    """Whether the values' steps pass as fast as those of the checkpoints, as far as times tell."""
+    """Whether the values' steps are those of the checkpoints.
+
+    What counts epochs lags far behind the updates, both in number and in pace; a late evaluation lags in
+    number alone. Times that are not those of the saves tell nothing of a pace, and one value has none.
+    """
     timed = sorted(
-        (one.saved, one.step) for one in checkpoints if one.saved is not None and one.step is not None
+        (math.inf if one.saved is None else one.saved, one.step)
+        for one in checkpoints
+        if one.step is not None
     )
-    if len(timed) <= 1 or len(values) <= 1 or timed[0][0] > values.until:
+    if not timed or not len(values) or max(step for _, step in timed) <= _SLOWER * max(values.steps):
         return True
+    if len(values) == 1:
+        return values.steps[0] in {step for _, step in timed}
+    if len(timed) == 1 or timed[0][0] > values.until:
+        return False
     saving, writing = timed[-1][0] - timed[0][0], values.times[-1] - values.times[0]
     updates, counted = timed[-1][1] - timed[0][1], max(values.steps) - min(values.steps)
     return counted * saving * _SLOWER >= updates * writing

@@ -158,7 +158,22 @@ TABLES = {
         unnamed([10.0, 20.0]), [(32, 9.0), (64, 19.0), (32, 29.0)], [32, 64], epochs=False
     ),
     "a loop of one's own that counts epochs": Table(
-        unnamed(every(100, 6, first=100.5), updates=4), epochs(25), [0, 1, 2, 3, 4, 5], epochs=False
+        unnamed(every(100, 6, first=100.5), updates=4), epochs(6), [0, 1, 2, 3, 4, 5], epochs=False
+    ),
+    "such a loop, after a copy without times": Table(
+        unnamed(every(0.01, 6, first=1e6), updates=4), epochs(6), [DOUBT] * 6, epochs=False
+    ),
+    "updates: the first evaluation, long after the save": Table(
+        unnamed(every(10, 6, first=10)),
+        [(32, 45.0)],
+        [32, None, None, None, DOUBT, DOUBT],
+        epochs=False,
+    ),
+    "updates: a copy without times that was trained on": Table(
+        [*unnamed([500.0, 500.01, 500.02]), ("newest", 128, 510.0)],
+        [(32, 9.0), (64, 19.0), (96, 29.0), (128, 509.0)],
+        [32, 64, 96, 128],
+        epochs=False,
     ),
     "a number of saves is no step": Table(
         unnamed(every(100, 4, first=100.5), updates=1),
@@ -285,7 +300,7 @@ def trainings(draw: st.DrawFn) -> tuple[Values, list[Checkpoint], dict[str, int]
         [float(at) for at in range(on_disk)],
         written[:on_disk],
         written[on_disk - 1],
-        epochs=True,
+        epochs=draw(st.booleans()),
     )
     left = [one for one in checkpoints if draw(st.booleans())] or checkpoints
     return values, left[::-1], {one.name: epoch for epoch, one in enumerate(checkpoints)}
