@@ -24,6 +24,8 @@ MAX_DEPTH = 6
 """How deep below the directory events files are looked for."""
 MAX_FILES = 2_000
 """The most events files that are read together."""
+MAX_DIRECTORIES = 10_000
+"""The most directories in which they are looked for."""
 
 _LISTED = 10
 _BUFFER = 1 << 20
@@ -182,7 +184,13 @@ class Events:
 
 def _events_files(directory: posix.OpenDirectory) -> Iterator[tuple[str, str, int]]:
     """The run, the name and the open directory of each file that TensorBoard would read."""
-    for path, below, names, fd in os.fwalk(".", dir_fd=directory.fd, follow_symlinks=False):
+    walk = os.fwalk(".", dir_fd=directory.fd, follow_symlinks=False)
+    for count, (path, below, names, fd) in enumerate(walk):
+        if count >= MAX_DIRECTORIES:
+            raise UnreadableError(
+                f"{directory.path}: more than {MAX_DIRECTORIES:,} directories below: --events DIR names the one "
+                "with the events files"
+            )
         run = "" if path == "." else path.removeprefix("./")
         depth = len(run.split("/")) if run else 0
         below[:] = sorted(below) if depth < MAX_DEPTH else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ckptctl.matching import Values, match
 from ckptctl.model import NAME, Checkpoint, Format, Status
+from ckptctl.policy import Best
 
 UPDATES = "optimizer/_iterations"
 DOUBT = "?"
@@ -317,3 +318,14 @@ def test_no_checkpoint_has_another_epoch_s_value(
         found = matches.found.get(one.name)
         assert found is None or found.step == epoch_of[one.name]
         assert found is not None or one.name in matches.doubtful
+
+
+@given(trainings(), st.lists(st.floats(0, 1), min_size=12, max_size=12))
+def test_a_second_prune_deletes_nothing_more(
+    training: tuple[Values, list[Checkpoint], dict[str, int]], losses: list[float]
+) -> None:
+    """What the first one deleted leaves no value to another checkpoint."""
+    values, newest_first, _ = training
+    rule = Best(2, "epoch_loss", replace(values, values=losses[: len(values)]))
+    left = [one for one in newest_first if one.name in rule.keep(newest_first)]
+    assert rule.keep(left).keys() == {one.name for one in left}
