@@ -188,7 +188,7 @@ def _events_files(directory: posix.OpenDirectory) -> Iterator[tuple[str, str, in
     for count, (path, below, names, fd) in enumerate(walk):
         if count >= MAX_DIRECTORIES:
             raise UnreadableError(
-                f"{directory.path}: more than {MAX_DIRECTORIES:,} directories below: --events DIR names the one "
+                f"{directory.path}: more than {MAX_DIRECTORIES:,} directories below: --events names the one "
                 "with the events files"
             )
         run = "" if path == "." else path.removeprefix("./")

@@ -449,8 +449,8 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_FILES", 1)
     with pytest.raises(UnreadableError, match="more than 1 events files"):
         Events(str(tmp_path)).values("tag0")
-    monkeypatch.setattr(events, "MAX_DIRECTORIES", 3)
-    with pytest.raises(UnreadableError, match="more than 3 directories below"):
+    monkeypatch.setattr(events, "MAX_DIRECTORIES", 2)
+    with pytest.raises(UnreadableError, match="more than 2 directories below"):
         Events(str(tmp_path)).values("tag0")
     monkeypatch.setattr(events, "MAX_DEPTH", 0)
     with pytest.raises(UnreadableError, match="no events files here or below"):
