@@ -14,6 +14,7 @@ from bundle_writer import BundleWriter
 from trainers import run_trainer
 
 from ckptctl.errors import UnreadableError
+from ckptctl.matching import Values
 from ckptctl.model import ABSENT, NAME, Checkpoint, Directory, File, Format, Status
 from ckptctl.plan import plan
 from ckptctl.plotting import movement
@@ -141,7 +142,7 @@ def test_no_place_at_all(axis: Axis, other: str) -> None:
 def test_metric(mode: Mode, best: tuple[str, ...]) -> None:
     """NaN and what no axis could hold have no value; the best come in their order."""
     checkpoints = [checkpoint(name, step, float(step)) for step, name in enumerate("abcde")]
-    rule = Best(2, "loss", ((0, NAN), (1, 0.5), (2, 0.25), (3, 0.75), (4, 1e300)), mode)
+    rule = Best(2, "loss", Values((0, 1, 2, 3, 4), (NAN, 0.5, 0.25, 0.75, 1e300)), mode)
     found = metric_of(rule, checkpoints[:4])
     made = shown(*checkpoints, metric=found)
     assert [mark.value for mark in made.marks] == [None, 0.5, 0.25, 0.75, None]

@@ -76,10 +76,9 @@ def metric_of(rule: Best, checkpoints: Iterable[Checkpoint]) -> Metric:
         rule: Which metric, and how many are its best.
         checkpoints: Oldest first.
     """
-    there = [one for one in reversed(list(checkpoints)) if one.on_disk]
-    values = {one.name: value for one in there if (value := rule.value(one)) is not None}
-    best = rule.keep([one for one in there if one.complete])
-    return Metric(rule.metric, values, tuple(best))
+    ranked, _ = rule.ranked([one for one in reversed(list(checkpoints)) if one.complete])
+    values = {name: found.value for name, found in ranked}
+    return Metric(rule.metric, values, tuple(values)[: rule.count])
 
 
 @dataclass(frozen=True, slots=True)

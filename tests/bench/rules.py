@@ -13,6 +13,7 @@ import json
 import sys
 import time
 
+from ckptctl.matching import Values
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
 from ckptctl.plan import plan
 from ckptctl.policy import (
@@ -55,7 +56,10 @@ def _directory(count: int) -> Directory:
 
 
 def _policy(count: int) -> Policy:
-    values = tuple((100 * number, float(number * 7919 % count)) for number in range(1, count + 1))
+    numbers = range(1, count + 1)
+    values = Values(
+        [100 * number for number in numbers], [float(number * 7919 % count) for number in numbers]
+    )
     rules = (
         Newest(3),
         EverySteps(10_000),
