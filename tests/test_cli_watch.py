@@ -138,7 +138,7 @@ def test_directory_that_comes_between_a_look_and_a_watch(
     """What is made below a new parent before that is watched makes no event, and is seen all the same."""
     run = tmp_path / "project" / "runs" / "one"
     watcher = Watcher([str(run)], Policy((Newest(3),)), settle=0.05)
-    watch = watcher._watch
+    watch = watcher._lookout._watch
     watched = queue.SimpleQueue[str]()
 
     def late(root: Any, seen: tuple[str, int, int], *, recursive: bool) -> None:
@@ -147,7 +147,7 @@ def test_directory_that_comes_between_a_look_and_a_watch(
         watch(root, seen, recursive=recursive)
         watched.put(seen[0])
 
-    monkeypatch.setattr(watcher, "_watch", late)
+    monkeypatch.setattr(watcher._lookout, "_watch", late)
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:

@@ -15,10 +15,12 @@ import click
 from ckptctl.cli import options, retention
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
-from ckptctl.watch import Event, Watcher
+from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ckptctl.voice import Event
 
 
 @click.command(name="watch")
