@@ -19,9 +19,12 @@ from ckptctl import naming, posix, tensorflow
 from ckptctl.contention import Contention
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.lookout import Lookout
+from ckptctl.notify import Notifier
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
 from ckptctl.roots import is_directory, run_directories
+from ckptctl.tally import Tally
+from ckptctl.verify import Level
 from ckptctl.voice import Voice
 
 if TYPE_CHECKING:
@@ -63,6 +66,10 @@ class Watcher:
         poll: Ask the file system again and again in place of waiting for its events.
         dry_run: Say what would be deleted, and touch nothing.
         report: Is given every event.
+        notifier: Is told when each directory was looked at for the first time, and from then on how it goes.
+
+    Attributes:
+        tally: What has come of it so far.
 
     Raises:
         UnreadableError: A path leads nowhere, since the current directory has been deleted.
@@ -82,6 +89,7 @@ class Watcher:
         poll: bool = False,
         dry_run: bool = False,
         report: Callable[[Event], None] = lambda _: None,
+        notifier: Notifier | None = None,
     ) -> None:
         self._policy = policy
         self._protections = protections
@@ -91,6 +99,9 @@ class Watcher:
         self._settle = settle
         self._rescan = rescan
         self._dry_run = dry_run
+        self._verifies = proofs is not None and proofs.level is not Level.INDEX
+        self.tally = Tally()
+        self._notifier = notifier or Notifier({})
         self._marks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._due: dict[str, _Due] = {}
         self._contention: dict[str, Contention] = {}
@@ -119,14 +130,18 @@ class Watcher:
         try:
             self._lookout.claim()
             next_rescan = -math.inf
-            while not self._stopping:
+            while not self._is_stopping():
                 now = time.monotonic()
                 if now >= next_rescan:
                     self._look_everywhere()
                     next_rescan = now + self._rescan
                 self._work_off()
-                self._wait(next_rescan)
+                if not self._stopping:
+                    # Not earlier: whoever is started after us, as a trainer on a full disk, finds it tidied.
+                    self._notifier.ready(self.tally.summary)
+                    self._wait(next_rescan)
         finally:
+            self._notifier.stopping()
             self._lookout.end()
         self._voice.say("stopped", "")
 
@@ -134,9 +149,7 @@ class Watcher:
 
     def _wait(self, next_rescan: float) -> None:
         """Waits for a mark or until something is due, and takes the marks that there are by then."""
-        if self._stopping:
-            return
-        wake = min([next_rescan, *(self._due_at(due) for due in self._due.values())])
+        wake = min([next_rescan, self._notifier.due, *(self._due_at(due) for due in self._due.values())])
         with contextlib.suppress(queue.Empty):
             marks = [self._marks.get(timeout=min(_LONGEST_WAIT, max(0.0, wake - time.monotonic())))]
             # No more than these: where they come as fast as they are taken, this would go on for ever.
@@ -155,16 +168,33 @@ class Watcher:
     def _work_off(self) -> None:
         now = time.monotonic()
         for path in [path for path, due in self._due.items() if self._due_at(due) <= now]:
-            if self._stopping:
+            if self._is_stopping():
                 return
             del self._due[path]
             self._prune(path)
 
+    def _is_stopping(self) -> bool:
+        """Whether to leave the rest. Asked often, whatever the work is: as long as it is, nothing hangs."""
+        self._notifier.alive()
+        return self._stopping
+
     def _look_everywhere(self) -> None:
+        found = set()
         for root in self._lookout.roots:
             self._lookout.aim(root)
             for path in run_directories(root.path) if self._recursive else (root.path,):
+                if self._is_stopping():
+                    return
                 self._due[path] = _Due(-math.inf, -math.inf)
+                found.add(path)
+        for path in self._contention.keys() - found:
+            self._forget(path)
+
+    def _forget(self, path: str) -> None:
+        """Lets go of a directory below a root that is not there any more; there may be new ones for ever."""
+        self._contention.pop(path, None)
+        self._voice.forget(path)
+        self.tally.gone(path, named=False)
 
     # One directory
 
@@ -173,7 +203,9 @@ class Watcher:
         if not names:
             self._lookout.aim(root)
             if not root.there:
+                self.tally.gone(path, named=True)
                 return
+        contention = self._contention.setdefault(path, Contention())
         try:
             # A link may have taken the place of a directory since it was marked; none is followed on the way.
             with posix.open_directory(root.path) as top, posix.open_below(top, names) as directory:
@@ -184,27 +216,32 @@ class Watcher:
                     latest_filename=self._latest_filename,
                     proofs=self._proofs,
                     dry_run=self._dry_run,
-                    stop=lambda: self._stopping,
+                    stop=self._is_stopping,
                 )
         except LockedError:
             at = time.monotonic() + _RETRY_SECONDS
             self._due[path] = _Due(at, at)
             return
         except UnreadableError as error:
-            if not names or is_directory(path):  # else it was removed since it was marked
-                self._voice.say_once("failed", path, error=str(error))
+            if names and not is_directory(path):  # it was removed since it was marked
+                self._forget(path)
+                return
+            self.tally.failed(path)
+            self._voice.say_once("failed", path, error=str(error))
             return
         except (SavedModelError, StoppedError):
             return
         except (CkptctlError, OSError) as error:
+            self.tally.failed(path)
             self._voice.say_once("refused", path, error=str(error))
             return
+        self.tally.looked(path, report, time.time(), named=not names, verifies=self._verifies)
+        for warning in contention.warnings(report):
+            self._voice.say("warning", path, warning=warning)
         self._tell(path, report)
 
     def _tell(self, path: str, report: Report) -> None:
         """Says what came of a look at a directory."""
-        for warning in self._contention.setdefault(path, Contention()).warnings(report):
-            self._voice.say("warning", path, warning=warning)
         notes = [*report.plan.notes, *report.notes]
         deleted = [d.checkpoint.name for d in report.plan.delete] if self._dry_run else list(report.deleted)
         staying = len(report.plan.decisions) - len(deleted)
