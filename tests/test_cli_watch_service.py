@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 RESCAN = "--rescan=0.2s"
 
 
+@pytest.fixture(autouse=True)
+def _starts_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads the state makes no difference here, and TensorFlow takes its time to load."""
+    monkeypatch.setenv("CKPTCTL_STATE_READER", "protobuf")
+
+
 class Manager:
     """What systemd is to a service: it binds a socket, and listens.
 
