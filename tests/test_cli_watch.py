@@ -194,7 +194,7 @@ def test_directory_that_comes_back(tmp_path: Path, watch: Callable[..., Watching
         watching.event("watching", run)
         watching.until(lambda: fabricate.names(run) == ckpts(4, 5, 6))
         save(run, 7)
-        watching.until(lambda: fabricate.names(run) == ckpts(5, 6, 7))
+        watching.until(lambda: not [*run.glob("*ckpt-4*")])  # its data go after its index
     watching.stop()
     assert watching.count("refused", run) == watching.count("failed", run) == 0
 
