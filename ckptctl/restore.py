@@ -25,6 +25,8 @@ from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.errors import TensorFlowError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckptctl.opened import OpenCheckpoint
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; import runpy; runpy.run_module({module!r}, {{}}, '__main__')"
@@ -43,6 +45,9 @@ _REPLY_BYTES = 1 << 24
 
 _GRACE = 10.0
 """Seconds that a process has to end after it has closed its output."""
+
+_BREATH = 0.5
+"""Seconds that are waited for it without a word to whoever waits for us."""
 
 _TAIL_BYTES = 1 << 13
 """How much of what the program wrote to stderr is looked at."""
@@ -123,19 +128,26 @@ class Restorer:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def prove(self, checkpoint: OpenCheckpoint, size: int = 0, tensors: int = 0) -> RestoreProof:
+    def prove(
+        self,
+        checkpoint: OpenCheckpoint,
+        size: int = 0,
+        tensors: int = 0,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> RestoreProof:
         """Has TensorFlow restore a checkpoint, whose files are taken to be verified before.
 
         Args:
             checkpoint: Which.
             size: How many bytes its files have; it is given time for them,
             tensors: and for these.
+            waiting: Called now and then meanwhile; what it raises ends the process.
 
         Raises:
             TensorFlowError: TensorFlow does not start.
         """
         if self._child is None:
-            self._child = self._start()
+            self._child = self._start(waiting)
         request = {
             "directory": os.path.abspath(checkpoint.directory.path),
             "name": checkpoint.name,
@@ -145,7 +157,7 @@ class Restorer:
             "memory": self._limits.memory,
         }
         try:
-            reply = self._child.ask(request, self._limits.time(size, tensors))
+            reply = self._child.ask(request, self._limits.time(size, tensors), waiting)
             return RestoreProof(tuple(_finding(one) for one in reply["findings"]))
         except _LostError as error:
             lost = f"TensorFlow {error}"
@@ -155,13 +167,16 @@ class Restorer:
             ValueError,
         ):  # memory that a damaged file was written over may say anything
             lost = "TensorFlow said what is no result"
+        except BaseException:
+            self._end()
+            raise
         self._end()
         return RestoreProof((Finding(FindingKind.RESTORE, lost),))
 
-    def _start(self) -> _Child:
+    def _start(self, waiting: Callable[[], None]) -> _Child:
         child = _Child()
         try:
-            child.receive(self._limits.start)
+            child.receive(self._limits.start, waiting)
         except _LostError as error:
             child.end()
             raise TensorFlowError(
@@ -206,7 +221,7 @@ class _Child:
         self._replies = cast("IO[bytes]", self._process.stdout)
         self._received = b""
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], seconds: float, waiting: Callable[[], None]) -> dict[str, Any]:
         """Sends a request, and waits for the reply.
 
         Raises:
@@ -217,9 +232,9 @@ class _Child:
         with contextlib.suppress(BrokenPipeError):  # how it ended is for `receive` to find out
             self._requests.write(json.dumps(request).encode() + b"\n")
             self._requests.flush()
-        return self.receive(seconds)
+        return self.receive(seconds, waiting)
 
-    def receive(self, seconds: float) -> dict[str, Any]:
+    def receive(self, seconds: float, waiting: Callable[[], None]) -> dict[str, Any]:
         """Waits for a line.
 
         Raises:
@@ -229,8 +244,12 @@ class _Child:
         with selectors.DefaultSelector() as selector:
             selector.register(self._replies, selectors.EVENT_READ)
             while b"\n" not in self._received:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise _LostError(f"was ended after {seconds:.0f} seconds without a result")
+                left = deadline - time.monotonic()
+                if not selector.select(max(0.0, min(left, _BREATH))):
+                    if left <= _BREATH:
+                        raise _LostError(f"was ended after {seconds:.0f} seconds without a result")
+                    waiting()
+                    continue
                 data = os.read(self._replies.fileno(), 1 << 16)
                 if not data:
                     raise _LostError(self._death())

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ckptctl.bundle.source import Source
     from ckptctl.model import Checkpoint
     from ckptctl.posix import OpenDirectory
-    from ckptctl.restore import RestoreProof, Restorer
+    from ckptctl.restore import Restorer
 
     Progress = Callable[[int, int], None]
     """Is told the bytes done and the bytes in all."""
@@ -116,7 +116,8 @@ def verify(
         workers: How many threads read.
         restorer: Restores it if it passes; TensorFlow's reader is not to be trusted with what does not. None
             if no restore is asked for.
-        progress: Called now and then, from the calling thread, with the bytes done and the bytes in all.
+        progress: Called now and then, from the calling thread, with the bytes done and the bytes in all; also
+            while TensorFlow restores what was read.
 
     Returns:
         The verdict; whatever is wrong with the checkpoint, nothing is raised.
@@ -131,7 +132,7 @@ def verify(
             return _lost(checkpoint, level, VerdictStatus.MISSING, "is not there")
         verdict = _verify_once(checkpoint, level, workers, progress)
         if verdict.ok and restorer is not None:
-            verdict = _restored(verdict, restorer.prove(checkpoint, verdict.bytes, verdict.tensors))
+            verdict = _restore(checkpoint, verdict, restorer, progress)
         if verdict.ok or _identity(checkpoint) == before:
             break
     return verdict
@@ -176,10 +177,17 @@ def _verify_once(
         return _lost(checkpoint, level, VerdictStatus.UNREADABLE, f"cannot be read: {reason(error)}")
 
 
-def _restored(verdict: Verdict, proof: RestoreProof) -> Verdict:
+def _restore(
+    checkpoint: OpenCheckpoint, verdict: Verdict, restorer: Restorer, progress: Progress | None
+) -> Verdict:
     """The verdict on what passed, after a restore."""
     from ckptctl.restore import ProofStatus  # noqa: PLC0415 - only who restores has loaded it
 
+    def waiting() -> None:
+        if progress is not None:
+            progress(verdict.bytes, verdict.bytes)
+
+    proof = restorer.prove(checkpoint, verdict.bytes, verdict.tensors, waiting)
     status = {
         ProofStatus.PROVEN: VerdictStatus.OK,
         ProofStatus.READABLE: VerdictStatus.READABLE,

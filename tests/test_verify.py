@@ -318,12 +318,18 @@ class _RestorerThatWaits(Restorer):
         self.deeds: list[Callable[[], None]] = []
         self.calls = 0
 
-    def prove(self, checkpoint: OpenCheckpoint, size: int = 0, tensors: int = 0) -> RestoreProof:
+    def prove(
+        self,
+        checkpoint: OpenCheckpoint,
+        size: int = 0,
+        tensors: int = 0,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> RestoreProof:
         self.calls += 1
         for deed in self.deeds:
             deed()
         self.deeds.clear()
-        return super().prove(checkpoint, size, tensors)
+        return super().prove(checkpoint, size, tensors, waiting)
 
 
 def test_restore(tmp_path: Path) -> None:

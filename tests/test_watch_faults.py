@@ -20,10 +20,12 @@ import pytest
 from watching import DEADLINE, PAUSE, Watching, ckpts, save
 
 from ckptctl.policy import Newest, Policy
-from ckptctl.watch import Event, Watcher
+from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ckptctl.voice import Event
 
 RESCAN = "--rescan=0.5s"
 
@@ -77,12 +79,12 @@ def test_emitter_that_dies(here: tuple[Path, Watcher, list[Event]]) -> None:
     """What listens for events and ends is replaced, and what came in between is seen."""
     run, watcher, said = here
     for step in range(7, 10):
-        (emitter,) = watcher._observer.emitters
+        (emitter,) = watcher._lookout._observer.emitters
         emitter.stop()
         emitter.join()
         save(run, step)
         until(lambda step=step: fabricate.names(run) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
-        until(lambda: any(one.is_alive() for one in watcher._observer.emitters))
+        until(lambda: any(one.is_alive() for one in watcher._lookout._observer.emitters))
     assert {event.event for event in said} == {"watching", "pruned"}
 
 

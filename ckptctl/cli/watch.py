@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import options, retention
+from ckptctl.notify import Notifier
+from ckptctl.posix import reason
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
-from ckptctl.watch import Event, Watcher
+from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from ckptctl.tally import Tally
+    from ckptctl.voice import Event
 
 
 @click.command(name="watch")
@@ -43,6 +49,19 @@ if TYPE_CHECKING:
     help="How often everything is looked at, whether or not there were events.",
 )
 @click.option("--poll", is_flag=True, help="Do without the file system's events (NFS, some containers).")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve Prometheus metrics over HTTP on this port (pip install 'ckptctl[metrics]').",
+)
+@click.option(
+    "--metrics-address",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The interface that they are served on; what is not loopback shows them to the network.",
+)
 @options.latest_filename
 @options.as_json
 def command(
@@ -55,6 +74,8 @@ def command(
     settle: float,
     rescan: float,
     poll: bool,
+    metrics_port: int | None,
+    metrics_address: str,
     latest_filename: str,
     as_json: bool,
     **given: Any,
@@ -62,6 +83,7 @@ def command(
     """Prunes each DIR (default: the current one) whenever its trainer has saved, until it is stopped.
 
     A DIR need not exist yet, and may go and come back. SIGTERM and SIGINT finish the deletion in hand.
+    Under systemd (Type=notify) it tells when it is ready and how things stand, and answers the watchdog.
 
     \b
     Exit codes: 0 stopped by a signal; 2 usage; 3 a DIR is not a directory or cannot be
@@ -70,20 +92,23 @@ def command(
     \b
     Example:  ckptctl watch --keep 3 -r runs
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    with options.proofs(level, workers) as proofs:
+    with contextlib.ExitStack() as held:
         watcher = Watcher(
             directories or (".",),
             retention.policy_of(given),
             retention.protections_of(given),
             latest_filename=latest_filename,
-            proofs=proofs,
+            proofs=held.enter_context(options.proofs(level, workers)),
             recursive=recursive,
             settle=settle,
             rescan=max(rescan, settle, _SHORTEST_RESCAN),
             poll=poll,
             dry_run=dry_run,
             report=_as_far_as_it_goes(_print_json if as_json else _print_line),
+            notifier=Notifier(os.environ),
         )
+        if metrics_port is not None:
+            held.enter_context(_served(watcher.tally, metrics_address, metrics_port))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: watcher.stop())
         warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
@@ -92,6 +117,26 @@ def command(
         sys.stdout.flush()
     except OSError:  # what a full disk has not taken up to now goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _served(tally: Tally, address: str, port: int) -> Iterator[None]:
+    """Serves metrics meanwhile."""
+    with contextlib.ExitStack() as held:
+        try:
+            from ckptctl import exporter  # noqa: PLC0415 - what it needs may not be installed
+
+            held.enter_context(exporter.served(tally, address, port))
+        except ImportError as error:
+            raise click.UsageError(
+                f"--metrics-port needs Prometheus' client library: pip install 'ckptctl[metrics]' ({error})"
+            ) from error
+        except (OSError, UnicodeError) as error:
+            raise click.UsageError(
+                f"metrics cannot be served on {address}, port {port}: {reason(error)}; choose another "
+                "--metrics-port or --metrics-address"
+            ) from error
+        yield
 
 
 _SHORTEST_RESCAN = 0.1
