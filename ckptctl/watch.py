@@ -23,6 +23,7 @@ from ckptctl.notify import Notifier
 from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
 from ckptctl.roots import is_directory, run_directories
+from ckptctl.statefile import Memory
 from ckptctl.tally import Tally
 from ckptctl.verify import Level
 from ckptctl.voice import Voice
@@ -104,6 +105,7 @@ class Watcher:
         self._notifier = notifier or Notifier({})
         self._marks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._due: dict[str, _Due] = {}
+        self._memory = Memory()
         self._contention: dict[str, Contention] = {}
         self._stopping = False
         self._voice = Voice(report)
@@ -217,6 +219,7 @@ class Watcher:
                     proofs=self._proofs,
                     dry_run=self._dry_run,
                     stop=self._is_stopping,
+                    memory=self._memory,
                 )
         except LockedError:
             at = time.monotonic() + _RETRY_SECONDS

@@ -530,6 +530,30 @@ def test_current_directory_that_is_deleted(tmp_path: Path) -> None:
         )
 
 
+def test_current_directory_is_watched_by_its_path(tmp_path: Path) -> None:
+    """A trainer that removes the directory and makes it again is watched on."""
+    run = tmp_path / "run"
+    fabricate.run(run, 2)
+    command = [sys.executable, "-m", "ckptctl", "watch", "--keep=1", "--json", "--rescan=0.5", "--settle=0.1"]
+    with subprocess.Popen(command, cwd=run, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        deleted: list[str] = []
+        for line in process.stdout:
+            event = json.loads(line)
+            assert event["directory"] in {str(run), ""}
+            if event["event"] == "pruned" and not deleted:
+                deleted = event["deleted"]
+                shutil.rmtree(run)
+            elif event["event"] == "gone":
+                fabricate.run(run, 3)
+            elif event["event"] == "pruned":
+                process.terminate()
+                break
+        assert process.wait(30) == 0
+    assert set(deleted) == ckpts(1)
+    assert fabricate.names(run) == ckpts(3)
+
+
 def test_directory_stands_in_a_line_once(tmp_path: Path) -> None:
     """What is wrong with a directory is told with its path, and not with its path twice."""
     fabricate.run(tmp_path / "run", 3)

@@ -94,7 +94,7 @@ def command(
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     with contextlib.ExitStack() as held:
         watcher = Watcher(
-            directories or (".",),
+            [_lasting(path) for path in directories or (os.curdir,)],
             retention.policy_of(given),
             retention.protections_of(given),
             latest_filename=latest_filename,
@@ -117,6 +117,13 @@ def command(
         sys.stdout.flush()
     except OSError:  # what a full disk has not taken up to now goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _lasting(path: str) -> str:
+    """The current directory by its path: a trainer may remove it and make it again."""
+    with contextlib.suppress(OSError):  # it has been deleted already, which is told by whoever goes there
+        return os.getcwd() if path == os.curdir else path
+    return path
 
 
 @contextlib.contextmanager
