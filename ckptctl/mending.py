@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ckptctl import naming, units
 from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
-from ckptctl.model import State, StateEntry, StateStatus
+from ckptctl.model import Format, State, StateEntry, StateStatus
 from ckptctl.plan import RESAVE_SECONDS, Order, readings
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def _rebuild(directory: Directory, doubt: Doubt, order: Order | None, now: float
     latest, failed = _first(newest_first, doubt)
     if latest is None:
         raise _none_passes(directory, failed)
+    _expect_known_after(latest, directory)
     listed = [one for one in reversed(newest_first[len(failed) :]) if not one.pinned]
     entries = tuple(StateEntry(_path(one), one.name, timestamp=_saved(one, now)) for one in listed)
     # A manager takes times to come for the present, and adopts what is later than `last_preserved`.
@@ -189,7 +190,24 @@ def _choose(
         chosen[first.name] = first
     if len(chosen) > 1:
         raise _undecided(directory, list(chosen))
-    return next(iter(chosen.values())), failed
+    (only,) = chosen.values()
+    _expect_known_after(only, directory)
+    return only, failed
+
+
+def _expect_known_after(chosen: Checkpoint, directory: Directory) -> None:
+    """Sees that nothing is newer which nobody can tell of: the trainer would go on from an older one for it.
+
+    What may be another program's V1 table, since no list names it, is none.
+    """
+    for one in reversed(directory.checkpoints):
+        if one.name == chosen.name:
+            return
+        if one.on_disk and one.doubt is not None and (one.format is Format.V2 or one.listed):
+            raise UnreadableError(
+                f"{directory.path}: {one.name} is newer than {chosen.name}: {one.doubt}. Nothing is written; "
+                "if it stays so, move its files away first"
+            )
 
 
 def _candidates(directory: Directory) -> list[Checkpoint]:

@@ -204,10 +204,11 @@ class _Work:
             return None
         if one.files not in self.verdicts:
             verdict = proofs.prove(open_scanned(self.directory, one, follow=True))
-            if one.latest and verdict.status is VerdictStatus.UNREADABLE:
+            if verdict.status is VerdictStatus.UNREADABLE:  # an older one would take its place
+                which = ", the latest in the state file," if one.latest else ""
                 raise UnreadableError(
-                    f"{self.directory.path}: it cannot be told whether {one.name}, the latest in the state "
-                    f"file, restores: {verdict.findings[0].message}"
+                    f"{self.directory.path}: it cannot be told whether {one.name}{which} restores: "
+                    f"{verdict.findings[0].message}"
                 )
             passes = verdict.status in {VerdictStatus.OK, VerdictStatus.READABLE}
             self.verdicts[one.files] = None if passes else verdict.findings[0].message

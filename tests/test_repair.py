@@ -218,6 +218,41 @@ def test_latest_that_cannot_be_read_is_no_bad_one(tmp_path: Path, monkeypatch: p
     assert fabricate.contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("state", ["its latest is gone", "garbled", "absent"])
+@pytest.mark.parametrize(("number", "known"), [(3, False), (2, True)])
+def test_newer_one_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    known: bool,  # noqa: FBT001 - a parameter
+    state: str,
+) -> None:
+    """An index that the disk does not give just now would have training go on from an older checkpoint."""
+    fabricate.run(tmp_path, 3)
+    if state == "absent":
+        (tmp_path / "checkpoint").unlink()
+    else:
+        lines = fabricate.state_text(["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-9"])
+        (tmp_path / "checkpoint").write_text(lines if state != "garbled" else "}{")
+    inode = (tmp_path / f"ckpt-{number}.index").stat().st_ino
+    before = fabricate.contents(tmp_path)
+    pread = os.pread
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(5, "Input/output error")
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    if known:
+        repair(tmp_path)
+        assert latest(tmp_path) == "ckpt-3"
+        return
+    with pytest.raises(UnreadableError, match="ckpt-3 is newer than ckpt-2: it cannot be told"):
+        repair(tmp_path)
+    assert fabricate.contents(tmp_path) == before
+
+
 def test_unlisted_newest_takes_the_place_of_the_latest(tmp_path: Path) -> None:
     """A save that ended before the state was written is listed when it becomes the latest, with its time."""
     fabricate.run(tmp_path, 5)
