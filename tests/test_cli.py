@@ -220,6 +220,39 @@ def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
     assert len(json.loads(done.stdout)["directories"][0]["delete"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("pattern", "known"),
+    [
+        ("ckpt-1", True),
+        ("elsewhere/ckpt-1.data-00000-of-00001", True),
+        ("ckpt-?", True),
+        ("v1-7", True),
+        ("v1-*", True),
+        ("model", True),
+        ("mod*", True),
+        ("listed", True),
+        ("ckpt-4", False),
+        ("ckpt-?.data*", False),
+        ("mod*.h5", False),
+        ("notes*", False),
+        ("kcpt-1", False),
+    ],
+)
+def test_names_to_protect(tmp_path: Path, invoke: Invoke, pattern: str, known: bool) -> None:  # noqa: FBT001
+    """A name that no checkpoint of any directory has stops everything; V1's bare names are known too."""
+    run = fabricate.run(tmp_path / "a", 3)
+    other = fabricate.run(tmp_path / "b", 3)
+    for name in ("v1-7", "model", "listed"):
+        (other / name).write_bytes(fabricate.v1())
+    (other / "model.meta").write_bytes(b"graph")
+    (other / "notes").mkdir()
+    before = fabricate.contents(tmp_path)
+    result = invoke("prune", "--keep=1", "--protect", pattern, str(run), str(other))
+    assert result.exit_code == (0 if known else 2), result.output
+    assert ("names no checkpoint" in result.stderr) is not known
+    assert (fabricate.contents(tmp_path) == before) is not known
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_prune_that_is_stopped_says_what_it_did(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals

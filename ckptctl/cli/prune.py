@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptctl import posix, render
+from ckptctl import naming, posix, render
 from ckptctl.cli import options, retention
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
-from ckptctl.prune import prune
-from ckptctl.scan import scan
+from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
     from ckptctl.model import Plan, Report
@@ -60,7 +60,7 @@ def command(
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    policy, protections = retention.policy_of(given), retention.protections_of(given)
+    retained = retention.Retention(given)
     paths = directories or (".",)
     outcome = Outcome()
     reports: list[Report] = []
@@ -71,14 +71,15 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    _check_protected(paths, protections.protect, latest_filename)
+    _look_ahead(paths, retained, given["protect"])
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
         for path in outcome.each(paths, signals):
-            with outcome.directory():
-                report = prune(
-                    path,
-                    policy,
-                    protections,
+            with outcome.directory(), posix.open_directory(path) as directory:
+                terms = retained.of(directory)
+                report = prune_open(
+                    directory,
+                    terms.policy,
+                    terms.protections,
                     latest_filename=latest_filename,
                     proofs=proofs,
                     offline=offline,
@@ -111,18 +112,29 @@ def _show(report: Report) -> None:
     click.echo(render.outcome(report))
 
 
-def _check_protected(paths: tuple[str, ...], patterns: tuple[str, ...], latest_filename: str) -> None:
-    """Stops before anything is deleted if a name that should be protected is misspelt."""
-    if not patterns:
-        return
-    names: set[str] = set()
+def _look_ahead(paths: tuple[str, ...], retained: retention.Retention, protect: tuple[str, ...]) -> None:
+    """Stops before anything is deleted anywhere if a directory has no policy or a protected name is misspelt.
+
+    Names are all that is looked at here: an entry of a name that is written out will do for it, whatever it
+    is, and a pattern has to fit what looks like a checkpoint.
+
+    Raises:
+        PolicyError: There is such a directory or name.
+    """
+    entries: set[str] = set()
     for path in paths:
         try:
-            names.update(one.name for one in scan(path, latest_filename=latest_filename).checkpoints)
-        except CkptctlError:
+            with posix.open_directory(path) as directory:
+                retained.of(directory)
+                entries.update(os.listdir(directory.fd) if protect else ())
+        except PolicyError:
+            raise
+        except (CkptctlError, OSError):
             continue  # said when its turn comes
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
+    numbered = {name for name in entries if naming.parse(name) is None and naming.step_of(name) is not None}
+    names = naming.checkpoints_among(entries) | numbered  # a V1 checkpoint may be a lone file with a number
+    for pattern in retention.protected_names(protect):
+        if pattern not in entries and not any(matches(name, pattern) for name in names):
             raise PolicyError(
                 f"--protect {pattern} names no checkpoint in {', '.join(paths)}: nothing was deleted; "
                 "`ckptctl ls` shows the names"

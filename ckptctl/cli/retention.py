@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -12,10 +12,11 @@ from ckptctl.cli.options import Duration, Size, order, stack
 from ckptctl.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ckptctl.plan import Protections
     from ckptctl.policy import Best, Policy, Rule
+    from ckptctl.posix import OpenDirectory
 
 options = stack(
     click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
@@ -94,7 +95,36 @@ options = stack(
     ),
     order,
 )
-"""A policy and protections, see `policy_of` and `protections_of`."""
+"""A policy and protections, see `Retention`; `policy_of` and `protections_of` where no directory is known."""
+
+
+class Terms(NamedTuple):
+    """What holds in one directory.
+
+    Attributes:
+        policy: Which checkpoints stay.
+        protections: Which stay besides.
+    """
+
+    policy: Policy
+    protections: Protections
+
+
+class Retention:
+    """What the options come to, directory by directory.
+
+    Raises:
+        PolicyError: They make no policy, whatever the directory.
+        UnreadableError: The metrics cannot be read.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._terms = Terms(policy_of(given), protections_of(given))
+
+    def of(self, directory: OpenDirectory) -> Terms:
+        """What holds in a directory, now: to be asked again at each look."""
+        del directory
+        return self._terms
 
 
 def policy_of(given: Mapping[str, Any]) -> Policy:
@@ -143,8 +173,13 @@ def protections_of(given: Mapping[str, Any]) -> Protections:
 
     return Protections(
         min_age=given["min_age"],
-        protect=tuple(naming.prefix_of(name).rpartition("/")[2] for name in given["protect"]),
+        protect=protected_names(given["protect"]),
         include_preserved=given["include_preserved"],
         order=None if given["order"] is None else Order(given["order"]),
         skip_open=given["skip_open"],
     )
+
+
+def protected_names(given: Iterable[str]) -> tuple[str, ...]:
+    """The names and patterns that --protect means, whichever file of a checkpoint is named, by any path."""
+    return tuple(naming.prefix_of(name).rpartition("/")[2] for name in given)
