@@ -28,6 +28,9 @@ UNFINISHED = PRIVATE_PREFIX + "new-"
 PINS_FILE = "ckptctl.pins"
 """The file beside the checkpoints that names those which are kept until they are unpinned."""
 
+CONFIG_FILE = "ckptctl.toml"
+"""The file beside the checkpoints that holds a policy for them."""
+
 
 class Role(enum.Enum):
     """What a file is to its checkpoint."""

@@ -29,6 +29,7 @@ FLOOR = {
     "removal": 2,
     "atomic": 2,
     "pinfile": 2,
+    "configuration": 2,
     "roots": 2,
     "recovery": 3,
     "policy": 2,
@@ -95,6 +96,8 @@ def test_foreign_packages_have_one_door(name: str) -> None:
         "click": {"cli"},
         "watchdog": {"watch"},
         "tabulate": {"render", "cli"},
+        "tomllib": {"configuration"},
+        "tomli": {"configuration"},
         "tensorflow": {"tensorflow", "demo_trainer", "restoring"},
         "keras": {"demo_trainer"},
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptctl import naming, posix, render
-from ckptctl.cli import options, retention
+from ckptctl.cli import options, retention, settings
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(name="prune")
 @options.directories
-@retention.options
+@settings.options
 @options.verify
 @options.workers
 @options.dry_run
@@ -60,7 +61,7 @@ def command(
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    retained = retention.Retention(given)
+    retained = settings.Retention(given)
     paths = directories or (".",)
     outcome = Outcome()
     reports: list[Report] = []
@@ -87,6 +88,7 @@ def command(
                     announce=announce,
                     stop=lambda: bool(signals),
                 )
+                report = replace(report, notes=(*terms.notes, *report.notes))
                 reports.append(report)
                 if not as_json:
                     _show(report)
@@ -112,7 +114,7 @@ def _show(report: Report) -> None:
     click.echo(render.outcome(report))
 
 
-def _look_ahead(paths: tuple[str, ...], retained: retention.Retention, protect: tuple[str, ...]) -> None:
+def _look_ahead(paths: tuple[str, ...], retained: settings.Retention, protect: tuple[str, ...]) -> None:
     """Stops before anything is deleted anywhere if a directory has no policy or a protected name is misspelt.
 
     Names are all that is looked at here: an entry of a name that is written out will do for it, whatever it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,11 +12,11 @@ from ckptctl.cli.options import Duration, Size, order, stack
 from ckptctl.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from ckptctl.metrics import Values
     from ckptctl.plan import Protections
     from ckptctl.policy import Best, Policy, Rule
-    from ckptctl.posix import OpenDirectory
 
 options = stack(
     click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
@@ -45,6 +45,7 @@ options = stack(
     ),
     click.option(
         "--metrics",
+        type=click.Path(readable=False),
         metavar="FILE",
         help="Where --keep-best finds its metric: JSON or CSV, rows with `step` and the metric.",
     ),
@@ -95,46 +96,37 @@ options = stack(
     ),
     order,
 )
-"""A policy and protections, see `Retention`; `policy_of` and `protections_of` where no directory is known."""
+"""A policy and protections, see `policy_of` and `protections_of`."""
 
 
-class Terms(NamedTuple):
-    """What holds in one directory.
-
-    Attributes:
-        policy: Which checkpoints stay.
-        protections: Which stay besides.
-    """
-
-    policy: Policy
-    protections: Protections
-
-
-class Retention:
-    """What the options come to, directory by directory.
-
-    Raises:
-        PolicyError: They make no policy, whatever the directory.
-        UnreadableError: The metrics cannot be read.
-    """
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._terms = Terms(policy_of(given), protections_of(given))
-
-    def of(self, directory: OpenDirectory) -> Terms:
-        """What holds in a directory, now: to be asked again at each look."""
-        del directory
-        return self._terms
-
-
-def policy_of(given: Mapping[str, Any]) -> Policy:
+def policy_of(given: Mapping[str, Any], read: Callable[[str, str], Values] | None = None) -> Policy:
     """The policy that the options make.
+
+    Args:
+        given: Their values.
+        read: What gives the values of a metric, by the file's path and its name; they are read by default.
 
     Raises:
         PolicyError: It is empty or makes no sense.
         UnreadableError: The metrics cannot be read.
     """
-    from ckptctl import policy  # noqa: PLC0415 - of no use for help and completion
+    from ckptctl.policy import Policy  # noqa: PLC0415 - of no use for help and completion
+
+    rules = rules_of(given)
+    if given["keep_best"] is not None:
+        rules.append(_best(given, read))
+    elif given["metrics"] is not None:
+        raise PolicyError("--metrics is for --keep-best: say how many of the best are to stay")
+    return Policy(tuple(rules), given["max_size"])
+
+
+def rules_of(given: Mapping[str, Any]) -> list[Rule]:
+    """The rules that need no metric; of options that are not there, there is none.
+
+    Raises:
+        PolicyError: One makes no sense.
+    """
+    from ckptctl import policy  # noqa: PLC0415 - as above
 
     rules: list[Rule] = [
         make(given[name])
@@ -147,23 +139,18 @@ def policy_of(given: Mapping[str, Any]) -> Policy:
             ("keep_weekly", lambda count: policy.PerCalendar(policy.Calendar.WEEKLY, count)),
             ("keep_within", policy.Within),
         )
-        if given[name] is not None
+        if given.get(name) is not None
     ]
-    rules += [policy.AtStep(step) for step in given["keep_step"]]
-    if given["keep_best"] is not None:
-        rules.append(_best(given))
-    elif given["metrics"] is not None:
-        raise PolicyError("--metrics is for --keep-best: say how many of the best are to stay")
-    return policy.Policy(tuple(rules), given["max_size"])
+    return [*rules, *(policy.AtStep(step) for step in given.get("keep_step", ()))]
 
 
-def _best(given: Mapping[str, Any]) -> Best:
+def _best(given: Mapping[str, Any], read: Callable[[str, str], Values] | None) -> Best:
     from ckptctl.metrics import read_values  # noqa: PLC0415 - as above
     from ckptctl.policy import Best, Mode  # noqa: PLC0415
 
     if given["metrics"] is None:
         raise PolicyError("--keep-best needs --metrics FILE, with rows of `step` and the metric")
-    values = read_values(given["metrics"], given["metric"])
+    values = (read or read_values)(given["metrics"], given["metric"])
     return Best(given["keep_best"], given["metric"], values, Mode(given["mode"]), given["metric_within"])
 
 
