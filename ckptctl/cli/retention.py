@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl import naming
-from ckptctl.cli import completion
+from ckptctl.cli import completion, metric
 from ckptctl.cli.options import Duration, Size, order, stack
 from ckptctl.errors import PolicyError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ckptctl.metrics import Values
     from ckptctl.plan import Protections
-    from ckptctl.policy import Best, Policy, Rule
+    from ckptctl.policy import Policy, Rule
 
 options = stack(
     click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
@@ -43,28 +43,7 @@ options = stack(
     click.option(
         "--keep-best", type=int, metavar="K", help="Keep the K best by a metric that --metrics has."
     ),
-    click.option(
-        "--metrics",
-        type=click.Path(readable=False),
-        metavar="FILE",
-        help="Where --keep-best finds its metric: JSON or CSV, rows with `step` and the metric.",
-    ),
-    click.option("--metric", metavar="NAME", default="loss", show_default=True, help="What it is called."),
-    click.option(
-        "--mode",
-        type=click.Choice(["min", "max"]),
-        default="min",
-        show_default=True,
-        help="Whether its lowest or its highest is the best.",
-    ),
-    click.option(
-        "--metric-within",
-        type=click.IntRange(0),
-        metavar="STEPS",
-        default=0,
-        show_default=True,
-        help="A checkpoint without a value of its own has the last before it, so many steps back at most.",
-    ),
+    metric.options,
     click.option(
         "--max-size",
         type=Size(),
@@ -114,7 +93,7 @@ def policy_of(given: Mapping[str, Any], read: Callable[[str, str], Values] | Non
 
     rules = rules_of(given)
     if given["keep_best"] is not None:
-        rules.append(_best(given, read))
+        rules.append(metric.best(given, given["keep_best"], "--keep-best", read))
     elif given["metrics"] is not None:
         raise PolicyError("--metrics is for --keep-best: say how many of the best are to stay")
     return Policy(tuple(rules), given["max_size"])
@@ -142,16 +121,6 @@ def rules_of(given: Mapping[str, Any]) -> list[Rule]:
         if given.get(name) is not None
     ]
     return [*rules, *(policy.AtStep(step) for step in given.get("keep_step", ()))]
-
-
-def _best(given: Mapping[str, Any], read: Callable[[str, str], Values] | None) -> Best:
-    from ckptctl.metrics import read_values  # noqa: PLC0415 - as above
-    from ckptctl.policy import Best, Mode  # noqa: PLC0415
-
-    if given["metrics"] is None:
-        raise PolicyError("--keep-best needs --metrics FILE, with rows of `step` and the metric")
-    values = (read or read_values)(given["metrics"], given["metric"])
-    return Best(given["keep_best"], given["metric"], values, Mode(given["mode"]), given["metric_within"])
 
 
 def protections_of(given: Mapping[str, Any]) -> Protections:
