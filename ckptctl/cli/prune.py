@@ -44,8 +44,9 @@ def command(
 ) -> None:
     """Deletes the checkpoints of each DIR (default: the current one) that no rule keeps.
 
-    The plan is shown first, with a reason for each checkpoint. There is no prompt: the rule that you give is
-    the consent, and -n shows the plan alone.
+    The plan is shown first, with the reasons for each checkpoint. There is no prompt: the rule that you give
+    is the consent. -n shows the plan alone, and `ckptctl explain` more of it: what each rule and protection
+    does, and which file an option is from.
 
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
     and what is being saved. Only checkpoints that pass --verify count: an older one that restores does not go
