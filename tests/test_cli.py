@@ -220,7 +220,7 @@ def test_ls_metric_needs_metrics(tmp_path: Path, invoke: Invoke) -> None:
     assert (result.exit_code, "--metric needs --metrics FILE" in result.stderr) == (2, True)
     result = invoke("ls", f"--metrics={tmp_path / 'none.csv'}", str(run))
     assert (result.exit_code, "No such file" in result.stderr) == (3, True)
-    (directory,) = json.loads(invoke("ls", "--json", str(run)).stdout)["directories"]
+    (directory,) = json.loads(invoke("ls", "--json", "--mode=max", str(run)).stdout)["directories"]
     assert not {"metric", "best"} & {*directory, *directory["checkpoints"][0]}
 
 

@@ -85,11 +85,11 @@ keep-every-steps = 4
     found = terms(run, *arguments, PRUNE_KEEP_HOURLY="6", PRUNE_KEEP="7")
     assert said(found) == {
         "--keep 5": "the command line",
-        "--keep-every-steps 4": "c.toml",
+        "--keep-every-steps 4": 'c.toml [directories."run"]',
         "--keep-every 90m": "c.toml",
         "--keep-hourly 6": "the environment",
         "--keep-daily 2": "c.toml",
-        "--keep-within 0.5s": "c.toml",
+        "--keep-within 0.5s": 'c.toml [directories."r*"]',
         "--max-size 1.0 kB": OWN,
         "--protect a": OWN,
         "--protect b": "c.toml",
@@ -151,7 +151,10 @@ def test_files_are_read_again(tmp_path: Path) -> None:
     [
         ("keep = 0", "c.toml: --keep 0 would keep nothing"),
         ("keep = -1", "would keep nothing"),
-        ("[directories.elsewhere]\nkeep-daily = 0", "c.toml: directories.elsewhere: --keep-daily 0 would"),
+        (
+            "[directories.elsewhere]\nkeep-daily = 0",
+            r'c.toml: \[directories."elsewhere"\]: --keep-daily 0 would',
+        ),
         ("max-size = 0", "would keep nothing"),
         ("max-size = -1", "not a size"),
         (f"max-size = 1{'0' * 900}", "larger than any disk"),
@@ -210,6 +213,27 @@ def test_own_file_is_a_policy(tmp_path: Path, invoke: Invoke) -> None:
     assert invoke("clean", str(run)).exit_code == 0
     assert (run / OWN).exists()
     assert json.loads(invoke("ls", "--json", str(run)).stdout)["directories"][0]["leftovers"] == []
+
+
+def test_a_file_that_changes_meanwhile(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with one directory's own file by the time that its turn comes stops no other."""
+    runs = [fabricate.run(tmp_path / name, 3) for name in ("a", "b", "c")]
+    for run in runs:
+        write(run / OWN, "keep = 1")
+    of = Retention.of
+
+    def change(self: Retention, directory: posix.OpenDirectory) -> Terms:
+        found = of(self, directory)
+        if directory.path == str(runs[2]):  # the last look ahead
+            (runs[1] / OWN).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Retention, "of", change)
+    result = invoke("prune", "--json", *map(str, runs))
+    assert (result.exit_code, len(json.loads(result.stdout)["directories"])) == (2, 2)
+    assert [len(fabricate.names(run)) for run in runs] == [1, 3, 1]
 
 
 def test_tables_for_directories(tmp_path: Path, invoke: Invoke) -> None:

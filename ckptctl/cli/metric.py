@@ -67,6 +67,12 @@ def best(
 
 
 def shown(given: Mapping[str, Any]) -> Best | None:
-    """The best one by the metric that is to be shown, if any of the options is there. Raises: see `best`."""
-    said = [name for name in ("metrics", "metric", "mode", "metric_within") if not is_default(name)]
-    return best(given, 1, f"--{said[0]}".replace("_", "-")) if said else None
+    """The best one by the metric that is to be shown, if one is named or said to be somewhere.
+
+    Raises:
+        PolicyError: It is not said where it is.
+        UnreadableError: The metrics cannot be read.
+    """
+    if given["metrics"] is None and is_default("metric"):
+        return None
+    return best(given, 1, "--metric")

@@ -23,7 +23,7 @@ from click.core import ParameterSource
 from ckptctl import posix, units
 from ckptctl.cli import retention
 from ckptctl.cli.options import Duration, Size, stack
-from ckptctl.configuration import ConfigurationFile, Files, is_meant, parse
+from ckptctl.configuration import DIRECTORIES, ConfigurationFile, Files, is_meant, parse
 from ckptctl.errors import PolicyError
 from ckptctl.naming import CONFIG_FILE
 
@@ -84,7 +84,7 @@ class Setting(NamedTuple):
     Attributes:
         option: Its long name without dashes, which is its key.
         value: Its value; durations in seconds, sizes in bytes.
-        source: Where it is from: a file's path, or in words.
+        source: Where it is from: a file's path, and the table in it if it is in one; or in words.
     """
 
     option: str
@@ -305,20 +305,20 @@ def _understood(file: ConfigurationFile, *, tables: bool) -> _Layers:
     found = parse(file.text, _PARAMETERS.keys(), tables=tables)
     return _Layers(
         file._replace(text=b""),
-        _layer(file, found.settings, ""),
+        _layer(file, found.settings),
         tuple(
-            (pattern, _layer(file, table, f"directories.{pattern:.40}: ")) for pattern, table in found.tables
+            (pattern, _layer(file, table, f'[{DIRECTORIES}."{pattern}"]')) for pattern, table in found.tables
         ),
     )
 
 
-def _layer(file: ConfigurationFile, settings: Mapping[str, Any], where: str) -> _Layer:
+def _layer(file: ConfigurationFile, settings: Mapping[str, Any], table: str = "") -> _Layer:
     try:
         values = {str(_PARAMETERS[key].name): _value(file, key, value) for key, value in settings.items()}
-        layer = _Layer(file.path, values)
+        layer = _Layer(f"{file.path} {table}".rstrip(), values)
         _check(layer)
     except PolicyError as error:
-        raise PolicyError(f"{where}{error}") from error
+        raise PolicyError(f"{table}: {error}" if table else str(error)) from error
     return layer
 
 
