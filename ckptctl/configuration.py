@@ -18,6 +18,7 @@ import difflib
 import fnmatch
 import os
 import posixpath
+import stat
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -151,8 +152,9 @@ class ConfigurationFile(NamedTuple):
         text: All of it, or somewhat more than `MAX_BYTES`.
         identity: Device and inode.
         distrust: Why it may be another user's words, as it follows the path; None for one that the user or
-            root wrote and nobody else may write. The directory does not matter: who may write that can put
-            another file there, which then is theirs.
+            root wrote and nobody else may write. Who may write the directory can put a file there that is
+            theirs, or one of the user's from elsewhere: that takes no more than deleting the checkpoints
+            does, unless the directory is one in which each may delete but their own (the sticky bit).
     """
 
     path: str
@@ -225,7 +227,8 @@ class Files(Generic[_T]):
                 text = os.pread(fd, MAX_BYTES + 1, 0)
                 made: _T | PolicyError
                 try:
-                    made = self.understand(ConfigurationFile(path, text, seen[:2], _distrust(found)))
+                    distrust = _distrust(found, os.fstat(directory.fd).st_mode)
+                    made = self.understand(ConfigurationFile(path, text, seen[:2], distrust))
                 except PolicyError as error:
                     made = error
                 before = self._known[key] = seen, made
@@ -236,9 +239,12 @@ class Files(Generic[_T]):
         return before[1]
 
 
-def _distrust(found: os.stat_result) -> str | None:
+def _distrust(found: os.stat_result, directory: int) -> str | None:
+    """See `ConfigurationFile.distrust`; of the directory the mode counts."""
     if found.st_uid not in {0, os.geteuid()}:
         return f"belongs to another user (uid {found.st_uid})"
     if found.st_mode & _WRITABLE_BY_OTHERS:
         return f"may be written by others (mode {found.st_mode & 0o777:o}; chmod go-w)"
+    if directory & stat.S_ISVTX and directory & _WRITABLE_BY_OTHERS:
+        return f"lies where others may put files (mode {directory & 0o7777:o})"
     return None

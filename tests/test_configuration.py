@@ -195,6 +195,16 @@ def test_who_else_may_write(tmp_path: Path, mode: int) -> None:
         assert str(files().own(directory)).startswith(f"may be written by others (mode {mode:o}; chmod go-w)")
 
 
+def test_who_may_put_it_there(tmp_path: Path) -> None:
+    """Where each may delete but their own, a file of the user's may have been moved there by another."""
+    (tmp_path / "ckptctl.toml").touch(0o644)
+    for mode, trusted in ((0o777, True), (0o1755, True), (0o1777, False), (0o1775, False)):
+        tmp_path.chmod(mode)
+        with posix.open_directory(str(tmp_path)) as directory:
+            assert str(files().own(directory)).startswith("lies where others may put") is not trusted
+    tmp_path.chmod(0o700)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 def test_who_wrote_it(tmp_path: Path) -> None:
     """Another user's file is theirs, root's is as good as one's own."""
