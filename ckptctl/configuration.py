@@ -163,7 +163,7 @@ class ConfigurationFile(NamedTuple):
     distrust: str | None
 
 
-_Seen = tuple[int, int, int, int, int]
+_Seen = tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -175,7 +175,7 @@ class Files(Generic[_T]):
     """
 
     understand: Callable[[ConfigurationFile], _T]
-    _known: dict[str | tuple[int, int], tuple[_Seen, _T | PolicyError]] = field(default_factory=dict)
+    _known: dict[str, tuple[_Seen, _T | PolicyError]] = field(default_factory=dict)
 
     def named(self, path: str) -> _T:
         """A file that the user names; a link is followed.
@@ -187,7 +187,7 @@ class Files(Generic[_T]):
         head, name = os.path.split(path)
         try:
             with posix.open_directory(head or ".") as directory:
-                return self._read(path, directory, name, path, follow=True)
+                return self._read(path, directory, name, follow=True)
         except PolicyError as error:
             raise PolicyError(f"{path}: {error}") from error
         except (OSError, ValueError, CkptctlError) as error:
@@ -201,13 +201,11 @@ class Files(Generic[_T]):
         Raises:
             RefusedError: It cannot be read or understood, so that nobody knows what is to stay.
         """
-        found = os.fstat(directory.fd)
-        key = found.st_dev, found.st_ino
         path = os.path.join(directory.path, CONFIG_FILE)
         try:
-            return self._read(key, directory, CONFIG_FILE, path, follow=False)
+            return self._read(path, directory, CONFIG_FILE, follow=False)
         except FileNotFoundError:
-            self._known.pop(key, None)
+            self._known.pop(path, None)
             return None
         except (OSError, PolicyError, RefusedError) as error:
             raise RefusedError(
@@ -215,23 +213,22 @@ class Files(Generic[_T]):
                 "Put it right, or do without it by --no-own-config"
             ) from error
 
-    def _read(
-        self, key: str | tuple[int, int], directory: OpenDirectory, name: str, path: str, *, follow: bool
-    ) -> _T:
+    def _read(self, path: str, directory: OpenDirectory, name: str, *, follow: bool) -> _T:
         fd = posix.open_regular(directory.fd, name, follow=follow)
         try:
-            found = os.fstat(fd)
-            seen = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-            before = self._known.get(key)
+            found, mode = os.fstat(fd), os.fstat(directory.fd).st_mode
+            identity = found.st_dev, found.st_ino
+            # Whoever gives it to others, or to others to write, changes its ctime.
+            seen = (*identity, found.st_size, found.st_mtime_ns, found.st_ctime_ns, mode)
+            before = self._known.get(path)
             if before is None or before[0] != seen:
                 text = os.pread(fd, MAX_BYTES + 1, 0)
                 made: _T | PolicyError
                 try:
-                    distrust = _distrust(found, os.fstat(directory.fd).st_mode)
-                    made = self.understand(ConfigurationFile(path, text, seen[:2], distrust))
+                    made = self.understand(ConfigurationFile(path, text, identity, _distrust(found, mode)))
                 except PolicyError as error:
                     made = error
-                before = self._known[key] = seen, made
+                before = self._known[path] = seen, made
         finally:
             os.close(fd)
         if isinstance(before[1], PolicyError):
