@@ -48,6 +48,9 @@ def command(
     is the consent. -n shows the plan alone, and `ckptctl explain` more of it: what each rule and protection
     does, and which file an option is from.
 
+    Rules may stand in a file as well: in ckptctl.toml in the DIR, or in one that --config names. Another
+    user's file in the DIR may only keep more.
+
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
     and what is being saved. Only checkpoints that pass --verify count: an older one that restores does not go
     for the sake of a newer one that does not.

@@ -41,12 +41,12 @@ options = stack(
         "--config",
         type=click.Path(dir_okay=False, readable=False),
         metavar="FILE",
-        help=f"A TOML file of these options, as the {CONFIG_FILE} of a directory; what is given here wins.",
+        help="Take options from this TOML file too; what the command line says wins.",
     ),
     click.option(
         "--no-own-config",
         is_flag=True,
-        help=f"Do without each DIR's own {CONFIG_FILE}.",
+        help=f"Pay no heed to a DIR's own {CONFIG_FILE}.",
     ),
 )
 """The options of `retention.options`, and where else they may come from: see `Retention`."""
