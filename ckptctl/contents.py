@@ -103,7 +103,7 @@ class Looker:
         self._directory = directory
         self._detailed = detailed
         self._kinds = Kinds(STEP_KEYS)
-        self._whole: dict[tuple[tuple[int, int], ...], Index] = {}
+        self._whole: dict[tuple[tuple[tuple[int, int], int], ...], Index] = {}
         self._details: tuple[Index, Details] | None = None
 
     def look(self, name: str, index_file: File, sizes: Mapping[tuple[int, int], int]) -> Contents:
@@ -176,10 +176,10 @@ class Looker:
 
     def _problem(self, name: str, known: Index, sizes: Mapping[tuple[int, int], int]) -> str | None:
         """What is wrong with an index of a kind, or with the lengths of the shards that it means."""
-        here = {shard: size for (shard, shards), size in sizes.items() if shards == known.header.num_shards}
-        alike = tuple(here.items())
+        alike = tuple(sizes.items())
         if self._whole.get(alike) is known:
             return None
+        here = {shard: size for (shard, shards), size in sizes.items() if shards == known.header.num_shards}
         report = Report()
         check_structure(replace(known, name=f"{name}.index"), here, report)
         if not report.findings:

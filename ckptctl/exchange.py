@@ -109,6 +109,11 @@ class Snapshot:
 
         return hashlib.sha256(self.text).hexdigest()[:16]
 
+    def is_unchanged(self) -> bool:
+        """Whether nobody has written to the file since it was read."""
+        now = os.fstat(self.fd)
+        return (now.st_size, now.st_mtime_ns) == (self.stat.st_size, self.stat.st_mtime_ns)
+
     def is_same(self, other: Snapshot) -> bool:
         """Whether it is the same file as another that is held open, with the same text."""
         return os.path.samestat(self.stat, other.stat) and self.text == other.text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from ckptctl.matching import match
 from ckptctl.model import Measured
 from ckptctl.plan import countable_of
 from ckptctl.policy import Mode
@@ -22,7 +24,8 @@ def measure(best: Best, newest_first: Sequence[Checkpoint]) -> Measured:
         best: What finds a checkpoint's value, and says which are better.
         newest_first: The checkpoints.
     """
-    values = {one.name: value for one in newest_first if (value := best.value(one)) is not None}
+    found = match(best.values, newest_first, best.tolerance).found
+    values = {name: one.value for name, one in found.items() if math.isfinite(one.value)}
     sign = 1 if best.mode is Mode.MIN else -1
     running = [one.name for one in countable_of(newest_first) if one.name in values]
     return Measured(best.metric, values, min(running, key=lambda name: sign * values[name], default=None))

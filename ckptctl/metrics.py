@@ -9,12 +9,10 @@ import os
 from typing import Any
 
 from ckptctl.errors import UnreadableError
+from ckptctl.matching import Values
 
 MAX_BYTES = 1 << 26
 """The largest file that is read; a million steps take a third of it."""
-
-Values = tuple[tuple[int, float], ...]
-"""Steps in ascending order, each once, with its value."""
 
 
 def read_values(path: str, metric: str) -> Values:
@@ -50,7 +48,7 @@ def read_values(path: str, metric: str) -> Values:
             ) from error
     if not values:
         raise UnreadableError(f"{path}: no row has a {metric}; --metric says what it is called there")
-    return tuple(sorted(values.items()))
+    return Values(tuple(values), tuple(values.values()))
 
 
 def _whole(value: Any) -> int:

@@ -164,5 +164,5 @@ def restorable_name(prefix: str, data: Sequence[str]) -> str:
 
 def listed_prefix(path: str) -> str:
     """The prefix of a path in a state file; a sharded V1 checkpoint is listed as `P-?????-of-00002`."""
-    match = _V1_PATTERN.fullmatch(path)
+    match = _V1_PATTERN.fullmatch(path) if "?" in path else None
     return match["prefix"] if match else path

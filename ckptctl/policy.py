@@ -6,18 +6,19 @@ of its rules keeps, so adding a rule never deletes more.
 
 from __future__ import annotations
 
-import bisect
 import enum
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ckptctl.errors import PolicyError
+from ckptctl.matching import match
 from ckptctl.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ckptctl.matching import Match, Matches, Values
     from ckptctl.model import Checkpoint
 
 
@@ -220,16 +221,16 @@ class Mode(enum.Enum):
 class Best:
     """The `count` best by a metric; ties go to the newer.
 
-    A checkpoint has the value of its step or, where there is none, the last one before it, if that is no more
-    than `tolerance` steps away. Without a value it is not among the best, and not held against it: the other
-    rules decide. What is not a finite number never wins.
+    Which value is a checkpoint's is decided in `ckptctl.matching`. Without one it is not among the best, and
+    not held against it: the other rules decide. What is not a finite number never wins. A checkpoint stays
+    whose value is not there yet or cannot be told, for it may be the best.
 
     Attributes:
         count: How many.
         metric: What it is called, for people.
-        values: Steps in ascending order, each once, with its value.
+        values: Its values.
         mode: Whether the lowest or the highest is best.
-        tolerance: Steps.
+        tolerance: How many steps the last value before a checkpoint may be away to count as its own.
 
     Raises:
         PolicyError: `count` is not at least 1.
@@ -237,7 +238,7 @@ class Best:
 
     count: int
     metric: str
-    values: tuple[tuple[int, float], ...]
+    values: Values
     mode: Mode = Mode.MIN
     tolerance: int = 0
 
@@ -249,24 +250,26 @@ class Best:
         which = "lowest" if self.mode is Mode.MIN else "highest"
         return f"the {'one' if self.count == 1 else self.count} with the {which} {self.metric}"
 
-    def value(self, checkpoint: Checkpoint) -> float | None:
-        """The metric's value at a checkpoint, if it has one that can win."""
-        if checkpoint.step is None:
-            return None
-        at = bisect.bisect_right(self.values, (checkpoint.step, math.inf)) - 1
-        if at < 0:
-            return None
-        step, value = self.values[at]
-        return value if math.isfinite(value) and checkpoint.step - step <= self.tolerance else None
+    def ranked(self, newest_first: Sequence[Checkpoint]) -> tuple[list[tuple[str, Match]], Matches]:
+        """The names of those that have a finite value, best first, with it; and what came of matching."""
+        matches = match(self.values, newest_first, self.tolerance)
+        finite = [
+            (one.name, found)
+            for one in newest_first
+            if (found := matches.found.get(one.name)) is not None and math.isfinite(found.value)
+        ]
+        sign = 1 if self.mode is Mode.MIN else -1
+        return sorted(finite, key=lambda pair: sign * pair[1].value), matches  # stable: the newer first
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
-        """The best of those that have a value."""
-        valued = [(value, one) for one in newest_first if (value := self.value(one)) is not None]
-        sign = 1 if self.mode is Mode.MIN else -1
-        best = sorted(valued, key=lambda pair: sign * pair[0])[: self.count]  # stable: the newer stays before
-        return {
-            one.name: f"number {place} by {self.metric}: {value:.6g}"
-            for place, (value, one) in enumerate(best, start=1)
+        """The best of those that have a value, and those of which it cannot be told."""
+        ranked, matches = self.ranked(newest_first)
+        kept = {
+            name: f"number {place} by {self.metric}: {found.value:.6g} {found.how}".rstrip()
+            for place, (name, found) in enumerate(ranked[: self.count], start=1)
+        }
+        return kept | {
+            name: f"its {self.metric} is not known: {why}" for name, why in matches.doubtful.items()
         }
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ckptctl.model import Directory
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
+    from ckptctl.statefile import Memory
 
 _ATTEMPTS = 8
 """How often the state file is tried because the trainer spoke meanwhile, before it stays as it wants it."""
@@ -114,13 +115,14 @@ def prune_open(
     dry_run: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    memory: Memory | None = None,
 ) -> Report:
-    """Does what `prune` does in a directory that is held open; see there."""
+    """Does what `prune` does in a directory that is held open; see there. `memory`: see `statefile.read`."""
     work = _Work(
-        directory, policy, protections, latest_filename, proofs or Proofs(Level.INDEX), stop, offline
+        directory, policy, protections, latest_filename, proofs or Proofs(Level.INDEX), stop, offline, memory
     )
     if dry_run:
-        state, snapshot = statefile.read(directory, latest_filename)
+        state, snapshot = statefile.read(directory, latest_filename, memory)
         if snapshot is not None:
             snapshot.close()
         made = work.plan(state)
@@ -143,6 +145,7 @@ class _Work:
     proofs: Proofs
     stop: Callable[[], bool]
     offline: bool
+    memory: Memory | None
     notes: list[str] = field(default_factory=list)
     state: State = ABSENT
     current: Snapshot | None = None
@@ -181,7 +184,7 @@ class _Work:
     def run(self, announce: Callable[[Plan], None]) -> Report:
         with contextlib.ExitStack() as held:
             held.callback(self._let_go)
-            state, self.current = statefile.read(self.directory, self.latest_filename)
+            state, self.current = statefile.read(self.directory, self.latest_filename, self.memory)
             made = self.plan(state)
             announce(made)
             self.victims = {decision.checkpoint.name: decision.checkpoint for decision in made.delete}
@@ -277,7 +280,8 @@ class _Work:
                 self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
             base.close()
         if spoke:
-            self._derive(statefile.parse(self.directory, self.latest_filename, self.current))
+            words = statefile.parse(self.directory, self.latest_filename, self.current, self.memory)
+            self._derive(words)
         return not spoke
 
     def _delete(self, made: Plan, stop: Callable[[], bool]) -> Report:
@@ -327,7 +331,7 @@ class _Work:
             if self._is_current():
                 return
             self._let_go()
-            state, self.current = statefile.read(self.directory, self.latest_filename)
+            state, self.current = statefile.read(self.directory, self.latest_filename, self.memory)
             self._derive(state)
         except OSError as error:
             raise RefusedError(

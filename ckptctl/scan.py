@@ -139,7 +139,7 @@ def _resolve(state: State, found: Listing) -> State:
             return entry
         return replace(entry, name=re.split(r"[\\/]", entry.name)[-1], foreign=True)
 
-    if state.latest is None:
+    if state.latest is None or not any("\\" in one.name for one in (*state.entries, state.latest)):
         return state
     return replace(
         state, latest=settle(state.latest), entries=tuple(settle(entry) for entry in state.entries)

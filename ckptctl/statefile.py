@@ -14,8 +14,8 @@ import contextlib
 import os
 import posixpath
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import naming, posix, tensorflow
 from ckptctl.errors import RefusedError
@@ -32,12 +32,46 @@ _MAX_PARENTS = 64
 """How many different directories a state may name before all further ones are taken for foreign unlooked."""
 
 
-def read(directory: OpenDirectory, name: str) -> tuple[State, Snapshot | None]:
+class _Said(NamedTuple):
+    """What a state file says, as it is written there."""
+
+    latest: str
+    paths: list[str]
+    times: list[float]
+    last_preserved: float | None
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the state files of directories said last: TensorFlow takes 15 us for each of their entries."""
+
+    _last: dict[tuple[int, int, str], tuple[bytes, _Said | State]] = field(default_factory=dict)
+
+    def said(self, directory: OpenDirectory, name: str, snapshot: Snapshot) -> _Said | State:
+        """What a state file says; TensorFlow is asked where its text is another than the last time."""
+        found = os.fstat(directory.fd)
+        key = (found.st_dev, found.st_ino, name)
+        text, said = self._last.pop(key, (b"", None))
+        if said is None or text != snapshot.text:
+            said = _parse(directory, name, snapshot)
+        if snapshot.is_unchanged():  # else TensorFlow may have read more than we did
+            self._last[key] = snapshot.text, said
+        while len(self._last) > _REMEMBERED:
+            del self._last[next(iter(self._last))]
+        return said
+
+
+_REMEMBERED = 1000
+"""Directories."""
+
+
+def read(directory: OpenDirectory, name: str, memory: Memory | None = None) -> tuple[State, Snapshot | None]:
     """Reads a directory's state file.
 
     Args:
         directory: The directory, held open.
         name: The state file's name.
+        memory: What was read before; without it, TensorFlow is asked.
 
     Returns:
         The state, and the file that it was read from, to be closed by the caller; None if there is no file
@@ -50,23 +84,41 @@ def read(directory: OpenDirectory, name: str) -> tuple[State, Snapshot | None]:
     except (OSError, RefusedError) as error:
         return State(StateStatus.UNREADABLE, problem=posix.reason(error)), None
     try:
-        return parse(directory, name, snapshot), snapshot
+        return parse(directory, name, snapshot, memory), snapshot
     except BaseException:
         snapshot.close()
         raise
 
 
-def parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> State:
+def parse(directory: OpenDirectory, name: str, snapshot: Snapshot, memory: Memory | None = None) -> State:
     """Has TensorFlow read a state file that is held open.
 
     Args:
         directory: The directory that it describes.
         name: The state file's name.
         snapshot: The file.
+        memory: See `read`.
 
     Returns:
         The state; unreadable or invalid ones say why.
     """
+    said = _parse(directory, name, snapshot) if memory is None else memory.said(directory, name, snapshot)
+    if isinstance(said, State):
+        return said
+    latest, paths, times, last_preserved = said
+    parallel = len(times) == len(paths)
+    locate = _Locator(directory)
+    entries = tuple([locate(path, times[at] if parallel else None) for at, path in enumerate(paths)])
+    return State(
+        StateStatus.OK,
+        latest=next((entry for entry in entries if entry.path == latest), None) or locate(latest),
+        entries=entries,
+        last_preserved=last_preserved,
+        editable=parallel or not times,
+    )
+
+
+def _parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> _Said | State:
     here, file = _DESCRIPTORS, str(snapshot.fd)
     if not os.path.exists(f"{here}/{file}"):  # no /proc: another system, or a bare chroot
         here, file = directory.path, name
@@ -83,18 +135,11 @@ def parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> State:
         # TensorFlow has joined relative paths onto the directory that it was given.
         return path.removeprefix(here + "/")
 
-    times = list(found.all_model_checkpoint_timestamps)
-    paths = list(found.all_model_checkpoint_paths)
-    parallel = len(times) == len(paths)
-    locate = _Locator(directory)
-    entries = tuple(locate(written(path), times[at] if parallel else None) for at, path in enumerate(paths))
-    latest = written(found.model_checkpoint_path)
-    return State(
-        StateStatus.OK,
-        latest=next((entry for entry in entries if entry.path == latest), None) or locate(latest),
-        entries=entries,
-        last_preserved=found.last_preserved_timestamp or None,
-        editable=parallel or not times,
+    return _Said(
+        written(found.model_checkpoint_path),
+        [written(path) for path in found.all_model_checkpoint_paths],
+        list(found.all_model_checkpoint_timestamps),
+        found.last_preserved_timestamp or None,
     )
 
 

@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="go through every case, however long it takes")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the trainers, which take longest: the other tests run beside them."""
+    items.sort(key=lambda item: item.path.name != "test_trainers.py")
+
+
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether every case is asked for."""

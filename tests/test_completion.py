@@ -65,7 +65,7 @@ class TestAnswers:
 
     def test_commands(self, shell: str) -> None:
         """The names of commands, without loading any of them."""
-        assert ask(shell, "ckptctl p") == ["plain,pin", "plain,prune"]
+        assert ask(shell, "ckptctl p") == ["plain,pin", "plain,plot", "plain,prune"]
         assert ask(shell, "ckptctl ") == [f"plain,{name}" for name in _COMMANDS]
 
     def test_options(self, shell: str) -> None:
@@ -75,7 +75,9 @@ class TestAnswers:
         assert ask(shell, "ckptctl prune --verify=fi") == ["plain,finite"]
         assert "plain,github" in ask(shell, "ckptctl ls --format g")
 
-    @pytest.mark.parametrize("command", ["ls", "latest", "prune", "explain", "watch", "repair", "clean"])
+    @pytest.mark.parametrize(
+        "command", ["ls", "latest", "prune", "plot", "explain", "watch", "repair", "clean"]
+    )
     def test_directories(self, shell: str, command: str) -> None:
         """The shell itself looks for directories."""
         assert ask(shell, f"ckptctl {command} ru") == ["dir,ru"]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptctl.errors import PolicyError
+from ckptctl.matching import Values
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
 from ckptctl.plan import Order, Protections, plan
 from ckptctl.policy import (
@@ -66,7 +67,7 @@ class Case:
     kept: list[int]
 
 
-METRIC = ((10, 0.5), (20, 0.3), (30, float("nan")), (40, 0.3), (50, 0.9))
+METRIC = Values((10, 20, 30, 40, 50), (0.5, 0.3, float("nan"), 0.3, 0.9))
 
 CASES = {
     "exact multiples are themselves": Case(EverySteps(100), run(100, 150, 200, 250, 300), [100, 200, 300]),
@@ -109,6 +110,17 @@ def test_case(case: Case) -> None:
     assert steps(case.rule, case.checkpoints) == case.kept
 
 
+def test_a_value_that_cannot_be_told() -> None:
+    """It may be the best, so its checkpoint stays, whatever the others have."""
+    values = Values([0, 1], [0.5, 0.25], [SUNDAY, SUNDAY + HOUR], until=SUNDAY + HOUR, epochs=True)
+    kept = Best(1, "epoch_loss", values).keep(run(32, 64, 96)[::-1])
+    assert kept == {
+        "ckpt-64": "number 1 by epoch_loss: 0.25 at step 1, written just after the save",
+        "ckpt-96": "its epoch_loss is not known: "
+        "saved after the last value was written, so its own may be yet to come",
+    }
+
+
 def test_restic_s_example() -> None:
     """Of a year of Sundays `--keep-daily 4` keeps the last four: days without any do not count."""
     sundays = run(*range(52), every=7 * DAY)
@@ -137,7 +149,7 @@ def test_what_has_no_time_is_kept_by_rules_about_times() -> None:
         lambda: Every(float("nan")),
         lambda: PerCalendar(Calendar.DAILY, 0),
         lambda: Within(-1.0),
-        lambda: Best(0, "loss", ()),
+        lambda: Best(0, "loss", METRIC),
         Policy,
         lambda: Policy(max_bytes=0),
     ],
@@ -150,7 +162,7 @@ def test_senseless_rules_are_refused(make: object) -> None:
 
 def test_sentence() -> None:
     """A policy says what it keeps."""
-    policy = Policy((Newest(3), EverySteps(10_000), Best(2, "val_loss", ())), 200 * KB**3)
+    policy = Policy((Newest(3), EverySteps(10_000), Best(2, "val_loss", METRIC)), 200 * KB**3)
     assert policy.sentence() == (
         "keep the 3 newest, the first of every 10,000 steps and the 2 with the lowest val_loss, "
         "up to 200.0 GB together"
@@ -198,7 +210,7 @@ RULES = st.one_of(
         st.integers(1, 3),
         st.just("loss"),
         st.dictionaries(st.integers(0, 100), st.floats(), max_size=20).map(
-            lambda d: tuple(sorted(d.items()))
+            lambda values: Values(tuple(values), tuple(values.values()))
         ),
         st.sampled_from(Mode),
         st.integers(0, 10),

@@ -360,7 +360,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example({"keep-step": [1], "max-size": 10}, {"protect": ["ckpt-2"]}, crowd(4, 4, 4))
 @example({"keep-step": [1], "max-size": 10}, {"keep-step": [2]}, crowd(4, 4, 4))
 @example({"max-size": 10}, {"keep": 1}, crowd(3, 3, 3))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.builds(lambda one, other: {**one, **other}, SAID, POLICY), SAID, CHECKPOINTS)
 def test_nothing_more_goes(
     place: Path, mine: dict[str, Any], theirs: dict[str, Any], checkpoints: list[Checkpoint]

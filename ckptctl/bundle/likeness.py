@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckptctl.bundle.checksum import crc32c, mask, unmask
+from ckptctl.bundle.entries import TensorEntry
 from ckptctl.bundle.index import Index, read_index
 from ckptctl.bundle.source import BytesSource
-from ckptctl.bundle.table import UNCOMPRESSED, BlockHandle, Table
+from ckptctl.bundle.table import UNCOMPRESSED, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ckptctl.bundle.entries import BundleHeader, TensorEntry
+    from ckptctl.bundle.entries import BundleHeader
     from ckptctl.bundle.source import Source
 
 MAX_BYTES = 1 << 24
@@ -49,16 +50,16 @@ class Kind:
     entries: dict[bytes, tuple[TensorEntry, int]]
     _mask: int
     _pattern: int
-    _blocks: tuple[BlockHandle, ...]
+    _checked: tuple[tuple[int, int], ...]
+    """From where to where the checksums of blocks are of; each follows at once."""
 
     def has(self, data: bytes) -> bool:
         """Whether an index, as long as the first one, is of this kind, and whole."""
         if int.from_bytes(data, "little") & self._mask != self._pattern:
             return False
         view = memoryview(data)
-        for block in self._blocks:
-            begin, end = block.offset, block.end - _CRC_BYTES
-            if _stored(crc32c(view[begin:end])) != view[end : block.end]:
+        for begin, end in self._checked:
+            if _stored(crc32c(view[begin:end])) != view[end : end + _CRC_BYTES]:
                 return False
         return True
 
@@ -87,7 +88,7 @@ class Likeness:
             return None
         entry, place = found
         stored = int.from_bytes(self.data[place : place + _CRC_BYTES], "little")
-        return entry._replace(crc32c=unmask(stored))
+        return TensorEntry(*entry[:6], unmask(stored), *entry[7:])  # `_replace` takes twice as long
 
 
 @dataclass(slots=True)
@@ -157,7 +158,8 @@ def _kind(data: bytes, index: Index, keys: Iterable[bytes]) -> Kind | None:
     for block in blocks:
         keep[block.end - _CRC_BYTES : block.end] = bytes(_CRC_BYTES)
     mask_bits = int.from_bytes(keep, "little")
-    return Kind(index, entries, mask_bits, int.from_bytes(data, "little") & mask_bits, tuple(blocks))
+    checked = tuple((block.offset, block.end - _CRC_BYTES) for block in blocks)
+    return Kind(index, entries, mask_bits, int.from_bytes(data, "little") & mask_bits, checked)
 
 
 def _stored(crc: int) -> bytes:

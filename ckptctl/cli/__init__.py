@@ -25,6 +25,7 @@ _COMMANDS = {
     "latest": "Prints the path to restore from.",
     "ls": "Lists the checkpoints of directories.",
     "pin": "Keeps checkpoints whatever a policy says.",
+    "plot": "Draws a picture of the checkpoints, and what a policy keeps.",
     "prune": "Deletes the checkpoints that no rule keeps.",
     "repair": "Mends a state file, so that TensorFlow can use it again.",
     "show": "Shows the tensors of a checkpoint, or their values.",

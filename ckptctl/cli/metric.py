@@ -12,7 +12,7 @@ from ckptctl.errors import PolicyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ckptctl.metrics import Values
+    from ckptctl.matching import Values
     from ckptctl.policy import Best
 
 options = stack(

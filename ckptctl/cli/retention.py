@@ -14,7 +14,7 @@ from ckptctl.errors import PolicyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ckptctl.metrics import Values
+    from ckptctl.matching import Values
     from ckptctl.plan import Protections
     from ckptctl.policy import Policy, Rule
 

@@ -30,7 +30,7 @@ from ckptctl.naming import CONFIG_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ckptctl.metrics import Values
+    from ckptctl.matching import Values
     from ckptctl.plan import Protections
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory

@@ -1,0 +1,95 @@
+"""What is read of a state file a second time, and what is not."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ckptctl import posix, statefile, tensorflow
+from ckptctl.model import State, StateStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def state_text(*names: str) -> str:
+    """A state that lists some checkpoints."""
+    lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{n}"' for n in names)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What TensorFlow was asked for; it answers as ever."""
+    calls: list[str] = []
+    answer = tensorflow.get_checkpoint_state
+
+    def note(directory: str, latest_filename: str) -> Any | None:
+        calls.append(latest_filename)
+        return answer(directory, latest_filename)
+
+    monkeypatch.setattr(tensorflow, "get_checkpoint_state", note)
+    return calls
+
+
+def read(path: Path, memory: statefile.Memory) -> State:
+    """Reads the state of a directory."""
+    with posix.open_directory(os.fspath(path)) as directory:
+        state, snapshot = statefile.read(directory, "checkpoint", memory)
+        if snapshot is not None:
+            snapshot.close()
+        return state
+
+
+def test_state_is_parsed_again_only_when_its_text_changed(tmp_path: Path, asked: list[str]) -> None:
+    """By a rename over it, or in place with the same length and time; each directory has its own."""
+    memory = statefile.Memory()
+    run, other = tmp_path / "run", tmp_path / "other"
+    for directory in (run, other):
+        directory.mkdir()
+        (directory / "checkpoint").write_text(state_text("a-1", "a-2"))
+    first = read(run, memory)
+    assert first.latest is not None
+    assert first.latest.name == "a-2"
+    assert read(run, memory) == first
+    assert len(asked) == 1
+    read(other, memory)
+    assert len(asked) == 2
+    before = (run / "checkpoint").stat()
+    (run / "checkpoint").write_text(state_text("a-1", "a-3"))
+    os.utime(run / "checkpoint", ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = read(run, memory)
+    assert second.latest is not None
+    assert second.latest.name == "a-3"
+    (run / "new").write_text(state_text("a-1"))
+    (run / "new").rename(run / "checkpoint")
+    assert [entry.name for entry in read(run, memory).entries] == ["a-1"]
+    assert len(asked) == 4
+
+
+def test_what_cannot_be_parsed_is_remembered_too(tmp_path: Path, asked: list[str]) -> None:
+    """Nobody mends it by asking again."""
+    memory = statefile.Memory()
+    (tmp_path / "checkpoint").write_bytes(b"\xff\xfe{{{")
+    assert read(tmp_path, memory).status is StateStatus.UNREADABLE
+    assert read(tmp_path, memory).status is StateStatus.UNREADABLE
+    assert len(asked) == 1
+    (tmp_path / "checkpoint").unlink()
+    assert read(tmp_path, memory).status is StateStatus.ABSENT
+
+
+def test_where_a_path_leads_is_looked_at_each_time(tmp_path: Path, asked: list[str]) -> None:
+    """An absolute path is the directory's own for as long as it leads here."""
+    memory = statefile.Memory()
+    run, link = tmp_path / "run", tmp_path / "link"
+    run.mkdir()
+    link.symlink_to(run)
+    (run / "checkpoint").write_text(state_text(f"{link}/a-1"))
+    (entry,) = read(run, memory).entries
+    assert not entry.foreign
+    link.unlink()
+    (entry,) = read(run, memory).entries
+    assert entry.foreign
+    assert len(asked) == 1
