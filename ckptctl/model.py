@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class StateStatus(enum.Enum):
@@ -266,6 +269,21 @@ class Directory:
     def is_run(self) -> bool:
         """Whether a trainer has written here: there are checkpoints or a state file."""
         return bool(self.checkpoints) or self.state.status is not StateStatus.ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a metric says of a directory's checkpoints.
+
+    Attributes:
+        metric: What it is called.
+        values: The value of each checkpoint that has one, by name.
+        best: The name of the best complete one; of equals the newest.
+    """
+
+    metric: str
+    values: Mapping[str, float]
+    best: str | None
 
 
 @dataclass(frozen=True, slots=True)

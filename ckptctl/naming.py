@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 STATE_FILE = "checkpoint"
 """What a state file is called unless the trainer says otherwise (`latest_filename`)."""
@@ -27,6 +27,9 @@ UNFINISHED = PRIVATE_PREFIX + "new-"
 
 PINS_FILE = "ckptctl.pins"
 """The file beside the checkpoints that names those which are kept until they are unpinned."""
+
+CONFIG_FILE = "ckptctl.toml"
+"""The file beside the checkpoints that holds a policy for them."""
 
 
 class Role(enum.Enum):
@@ -97,6 +100,20 @@ def parse(name: str) -> ParsedName | None:
             role = Role.V1_SHARD if match[1] is None else Role.SHARD
             return ParsedName(name[: match.start()], role, shard, shards) if shard < shards else None
     return ParsedName("", Role.LEFTOVER) if _LEFTOVER_FILE.fullmatch(name) else None
+
+
+_TELLING = frozenset({Role.INDEX, Role.V1_SHARD})
+"""The files that make a checkpoint; beside a .meta, a V1 data file of the bare name does."""
+
+
+def checkpoints_among(entries: Collection[str]) -> set[str]:
+    """The checkpoints that a directory's entries look like, by their names alone.
+
+    Args:
+        entries: What a directory holds, in anything that is quickly searched.
+    """
+    parsed = [found for found in map(parse, entries) if found is not None]
+    return {one.prefix for one in parsed if one.role in _TELLING or one.prefix in entries}
 
 
 def is_leftover_directory(name: str) -> bool:

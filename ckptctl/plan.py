@@ -11,7 +11,7 @@ import fnmatch
 import math
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, units
@@ -43,6 +43,8 @@ class Protections:
         include_preserved: Lets the policy decide about preserved checkpoints too.
         order: By what "newest" is judged; None: by both, and what either keeps is kept.
         skip_open: Keeps what a process of this machine has open, as far as `ckptctl.openfiles` tells.
+        besides: Another policy with its protections: what those would keep is kept too. However little a
+            policy keeps that others had a hand in, no more goes than with this one.
     """
 
     min_age: float = 0.0
@@ -50,6 +52,7 @@ class Protections:
     include_preserved: bool = False
     order: Order | None = None
     skip_open: bool = False
+    besides: tuple[Policy, Protections] | None = None
 
     def __post_init__(self) -> None:
         if not self.min_age >= 0:
@@ -90,9 +93,25 @@ def plan(
     """
     refuse(directory)
     moment = time.time() if now is None else now
+    decisions, disagree = _decide(directory, policy, protections, moment)
+    if protections.besides is not None:
+        besides, _ = _decide(directory, *protections.besides, moment)
+        decisions = tuple(map(_either, decisions, besides))
+    over = 0
+    if policy.max_bytes is not None:
+        over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
+    notes = [*_notes(directory, decisions, disagree=disagree)]
+    if over:
+        notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
+    return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
+
+
+def _decide(
+    directory: Directory, policy: Policy, protections: Protections, now: float
+) -> tuple[tuple[Decision, ...], bool]:
+    """A decision for each checkpoint, oldest first; and whether time and step disagree about what to keep."""
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
-    # A link's target may change or go at any time: what is made of links stays, and counts for nothing.
-    countable = [one for one in checkpoints if one.complete and one.regular and one.doubt is None]
+    countable = countable_of(checkpoints)
     orders = readings(countable, protections.order)
     choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
@@ -102,13 +121,13 @@ def plan(
             kept[name] += [f"{reason} by {order.value}" if disagree else reason for reason in reasons]
     newest = {by[0].name: "the newest complete one" for by in orders.values() if by}
     if protections.order is None:
-        for name in _last_written(countable, moment):
+        for name in _last_written(countable, now):
             newest.setdefault(name, "the last complete one to be written")
-    protected = {one.name: _protections(one, newest, protections, moment) for one in checkpoints}
-    _keep_saved_again(checkpoints, protected, moment)
+    protected = {one.name: _protections(one, newest, protections, now) for one in checkpoints}
+    _keep_saved_again(checkpoints, protected, now)
     _keep_broken(checkpoints, newest, protected)
     why = {name: [*ruled, *protected[name]] for name, ruled in kept.items()}
-    dropped, over = _fit(checkpoints, why, protected, policy.max_bytes)
+    dropped = _fit(checkpoints, why, protected, policy.max_bytes)
     counting = set(newest).union(*choices.values()) - dropped.keys()
     decisions = tuple(
         [
@@ -125,10 +144,21 @@ def plan(
             for one in checkpoints
         ]
     )
-    notes = [*_notes(directory, decisions, disagree=disagree)]
-    if over:
-        notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
-    return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
+    return decisions, disagree
+
+
+def _either(one: Decision, other: Decision) -> Decision:
+    """The one that keeps, of two decisions about a checkpoint; it has to restore if either counts on it."""
+    made = one if one.keep or not other.keep else other
+    return replace(made, counts=one.counts or other.counts)
+
+
+def countable_of(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """Those that rules may count on.
+
+    A link's target may change or go at any time: what is made of links stays, and counts for nothing.
+    """
+    return [one for one in checkpoints if one.complete and one.regular and one.doubt is None]
 
 
 def _fit(
@@ -136,17 +166,17 @@ def _fit(
     reasons: Mapping[str, Sequence[str]],
     protected: Mapping[str, Sequence[str]],
     max_bytes: int | None,
-) -> tuple[dict[str, tuple[str, ...]], int]:
-    """What has to go, oldest first, for the rest to fit; and by how many bytes it does not fit even so."""
+) -> dict[str, tuple[str, ...]]:
+    """What has to go, oldest first, for the rest to fit, or to come as near to that as it can."""
     dropped: dict[str, tuple[str, ...]] = {}
     if max_bytes is None:
-        return dropped, 0
+        return dropped
     total = sum(one.bytes for one in checkpoints if reasons[one.name])
     for one in checkpoints:
         if total > max_bytes and reasons[one.name] and not protected[one.name]:
             dropped[one.name] = (f"over {units.format_bytes(max_bytes)}, and the oldest go first",)
             total -= one.bytes
-    return dropped, max(0, total - max_bytes)
+    return dropped
 
 
 def matches(name: str, pattern: str) -> bool:

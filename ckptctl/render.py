@@ -10,12 +10,13 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from ckptctl.leftover_names import Names
-from ckptctl.model import Checkpoint, Directory, Plan, Report, State, StateStatus, Status
+from ckptctl.model import Checkpoint, Directory, Measured, Plan, Report, State, StateStatus, Status
 from ckptctl.units import format_bytes, format_count
 from ckptctl.writers import writer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+
 
 SORT_KEYS: dict[str, Callable[[Checkpoint], Any]] = {
     "time": lambda _: 0,  # as they come: oldest first
@@ -77,16 +78,28 @@ def _simple(cells: Sequence[Sequence[str]], headers: Sequence[str], right: Colle
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def checkpoints(directory: Directory, form: str, sort: str = "time", *, detailed: bool = False) -> str:
-    """The table of `ls`, with `detailed` that of `ls -l`."""
+def checkpoints(
+    directory: Directory,
+    form: str,
+    sort: str = "time",
+    *,
+    detailed: bool = False,
+    measured: Measured | None = None,
+) -> str:
+    """The table of `ls`, with `detailed` that of `ls -l`, with `measured` that of `ls --metric`."""
     rows = []
     for one in sorted(directory.checkpoints, key=SORT_KEYS[sort]):
-        row = [one.name, _step(one), local(one.saved), _size(one), _shards(one)]
+        row = [one.name, step(one), local(one.saved), _size(one), _shards(one)]
         if detailed:
             row += _details(one, directory)
-        rows.append([*row, _status(one)])
-    more = ("tensors", "parameters", "writer", "step from") if detailed else ()
-    right = (1, 3, 4, 5, 6) if detailed else (1, 3, 4)
+        if measured is not None:
+            row.append(number(measured.values.get(one.name)))
+        rows.append([*row, _status(one, best=measured is not None and measured.best == one.name)])
+    more = ["tensors", "parameters", "writer", "step from"] if detailed else []
+    right = [1, 3, 4, 5, 6] if detailed else [1, 3, 4]
+    if measured is not None:
+        right.append(5 + len(more))
+        more.append(escape(measured.metric))
     return table(rows, ("name", "step", "saved", "size", "shards", *more, "status"), form, right)
 
 
@@ -137,7 +150,7 @@ def plan(made: Plan, form: str) -> str:
         (
             "keep" if decision.keep else "delete",
             decision.checkpoint.name,
-            _step(decision.checkpoint),
+            step(decision.checkpoint),
             local(decision.checkpoint.saved),
             _size(decision.checkpoint),
             "; ".join(decision.reasons),
@@ -162,28 +175,27 @@ def outcome(report: Report) -> str:
     return f"deleted {count}, freed {format_bytes(report.freed_bytes)}; {staying} stay"
 
 
-def directories_json(directories: Iterable[Directory]) -> dict[str, Any]:
-    """What `ls --json` prints."""
-    return {"directories": [_directory_json(directory) for directory in directories]}
-
-
-def _directory_json(directory: Directory) -> dict[str, Any]:
+def directory_json(directory: Directory, measured: Measured | None = None) -> dict[str, Any]:
+    """One directory of what `ls --json` prints."""
     state = directory.state
-    return {
+    found = {
         "directory": directory.path,
         "state": {
             "status": state.status.value,
             "latest": None if state.latest is None else state.latest.path,
             "problem": state.problem,
         },
-        "checkpoints": [_checkpoint_json(one, state) for one in directory.checkpoints],
+        "checkpoints": [_checkpoint_json(one, state, measured) for one in directory.checkpoints],
         "pins": {"names": sorted(directory.pins.names), "problem": directory.pins.problem},
         "leftovers": [{"path": file.name, "bytes": file.size} for file in directory.leftovers],
     }
+    if measured is not None:
+        found["metric"] = measured.metric
+    return found
 
 
-def _checkpoint_json(one: Checkpoint, state: State) -> dict[str, Any]:
-    found = {
+def _checkpoint_json(one: Checkpoint, state: State, measured: Measured | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "name": one.name,
         "step": one.step,
         "step_from": one.step_from,
@@ -203,6 +215,9 @@ def _checkpoint_json(one: Checkpoint, state: State) -> dict[str, Any]:
         found["tensors"] = one.details.tensors
         found["parameters"] = one.details.parameters
         found["writer"] = writer_of(one, state)
+    if measured is not None:
+        found["metric"] = measured.values.get(one.name)
+        found["best"] = measured.best == one.name
     return found
 
 
@@ -246,8 +261,14 @@ def _moment(seconds: float | None, zone: dt.timezone | None) -> dt.datetime | No
         return None
 
 
-def _step(one: Checkpoint) -> str:
+def step(one: Checkpoint) -> str:
+    """A checkpoint's step as tables show it."""
     return "" if one.step is None else str(one.step)
+
+
+def number(value: float | None) -> str:
+    """A metric's value as tables show it."""
+    return "" if value is None else f"{value:.6g}"
 
 
 def _details(one: Checkpoint, directory: Directory) -> list[str]:
@@ -266,9 +287,10 @@ def _shards(one: Checkpoint) -> str:
     return str(len(one.shards)) if one.on_disk else ""
 
 
-def _status(one: Checkpoint) -> str:
+def _status(one: Checkpoint, *, best: bool) -> str:
     words = [one.status.value]
     words += ["latest"] if one.latest else []
+    words += ["best"] if best else []
     words += ["preserved"] if one.preserved else []
     words += ["pinned"] if one.pinned else []
     text = ", ".join(words)

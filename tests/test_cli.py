@@ -184,6 +184,46 @@ def test_ls_long(tmp_path: Path, invoke: Invoke) -> None:
     assert "writer" not in second
 
 
+@pytest.mark.parametrize(
+    ("arguments", "best", "values"),
+    [
+        ((), "ckpt-3", [0.5, 0.25, 0.25, None]),
+        (("--mode=max",), "ckpt-1", [0.5, 0.25, 0.25, None]),
+        (("--metric-within=1", "-l"), "ckpt-4", [0.5, 0.25, 0.25, 0.25]),
+        (("--metric=lr",), None, [None, None, None, None]),
+    ],
+)
+def test_ls_metric(
+    tmp_path: Path, invoke: Invoke, arguments: tuple[str, ...], best: str | None, values: list[float | None]
+) -> None:
+    """A metric has a column, and the best complete checkpoint is marked, of equals the newest."""
+    run = fabricate.run(tmp_path / "run", 5)
+    (run / "ckpt-5.data-00000-of-00001").unlink()  # broken: it has the best value, and is none
+    (tmp_path / "m.csv").write_text("step,loss,lr\n1,0.5,\n2,0.25,\n3,0.25,\n5,0,\n9,,1\n")
+    given = ("ls", f"--metrics={tmp_path / 'm.csv'}", *arguments, str(run))
+    (directory,) = json.loads(invoke(*given, "--json").stdout)["directories"]
+    metric = "lr" if "--metric=lr" in arguments else "loss"
+    assert directory["metric"] == metric
+    found = {one["name"]: one for one in directory["checkpoints"]}
+    assert [found[f"ckpt-{step}"]["metric"] for step in range(1, 5)] == values
+    assert [name for name, one in found.items() if one["best"]] == ([] if best is None else [best])
+    rows = [row.split("\t") for row in invoke(*given, "--format=tsv").stdout.splitlines()]
+    assert rows[0][-2].strip() == metric
+    assert [row[-2].strip() for row in rows[1:5]] == ["" if v is None else f"{v:g}" for v in values]
+    assert [row[0].strip() for row in rows[1:] if "best" in row[-1]] == ([] if best is None else [best])
+
+
+def test_ls_metric_needs_metrics(tmp_path: Path, invoke: Invoke) -> None:
+    """A metric that nobody says where to find is a usage error; without one there is no such key."""
+    run = fabricate.run(tmp_path / "run", 1)
+    result = invoke("ls", "--metric=loss", str(run))
+    assert (result.exit_code, "--metric needs --metrics FILE" in result.stderr) == (2, True)
+    result = invoke("ls", f"--metrics={tmp_path / 'none.csv'}", str(run))
+    assert (result.exit_code, "No such file" in result.stderr) == (3, True)
+    (directory,) = json.loads(invoke("ls", "--json", "--mode=max", str(run)).stdout)["directories"]
+    assert not {"metric", "best"} & {*directory, *directory["checkpoints"][0]}
+
+
 def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:
     """-r finds runs below, --sort orders the rows, --format gives the table alone."""
     fabricate.run(tmp_path / "a", 1)
@@ -218,6 +258,39 @@ def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
     )
     done = ckptctl("prune", "--json", "-n", str(tmp_path), CKPTCTL_PRUNE_KEEP="1")
     assert len(json.loads(done.stdout)["directories"][0]["delete"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "known"),
+    [
+        ("ckpt-1", True),
+        ("elsewhere/ckpt-1.data-00000-of-00001", True),
+        ("ckpt-?", True),
+        ("v1-7", True),
+        ("v1-*", True),
+        ("model", True),
+        ("mod*", True),
+        ("listed", True),
+        ("ckpt-4", False),
+        ("ckpt-?.data*", False),
+        ("mod*.h5", False),
+        ("notes*", False),
+        ("kcpt-1", False),
+    ],
+)
+def test_names_to_protect(tmp_path: Path, invoke: Invoke, pattern: str, known: bool) -> None:  # noqa: FBT001
+    """A name that no checkpoint of any directory has stops everything; V1's bare names are known too."""
+    run = fabricate.run(tmp_path / "a", 3)
+    other = fabricate.run(tmp_path / "b", 3)
+    for name in ("v1-7", "model", "listed"):
+        (other / name).write_bytes(fabricate.v1())
+    (other / "model.meta").write_bytes(b"graph")
+    (other / "notes").mkdir()
+    before = fabricate.contents(tmp_path)
+    result = invoke("prune", "--keep=1", "--protect", pattern, str(run), str(other))
+    assert result.exit_code == (0 if known else 2), result.output
+    assert ("names no checkpoint" in result.stderr) is not known
+    assert (fabricate.contents(tmp_path) == before) is not known
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -75,10 +75,17 @@ class TestAnswers:
         assert ask(shell, "ckptctl prune --verify=fi") == ["plain,finite"]
         assert "plain,github" in ask(shell, "ckptctl ls --format g")
 
-    @pytest.mark.parametrize("command", ["ls", "latest", "plot", "prune", "watch", "repair", "clean"])
+    @pytest.mark.parametrize(
+        "command", ["ls", "latest", "prune", "plot", "explain", "watch", "repair", "clean"]
+    )
     def test_directories(self, shell: str, command: str) -> None:
         """The shell itself looks for directories."""
         assert ask(shell, f"ckptctl {command} ru") == ["dir,ru"]
+
+    @pytest.mark.parametrize("option", ["prune --config ", "explain --config=", "ls --metrics "])
+    def test_files(self, shell: str, option: str) -> None:
+        """The shell itself looks for files too."""
+        assert ask(shell, f"ckptctl {option}ru") == ["file,ru"]
 
     @pytest.mark.parametrize("command", ["show", "diff x", "verify", "pin", "unpin x"])
     @pytest.mark.usefixtures("run")

@@ -24,7 +24,7 @@ from ckptctl.model import (
     Status,
 )
 from ckptctl.plan import DEFAULT_PROTECTIONS, Order, Protections, matches, plan
-from ckptctl.policy import Newest, Policy
+from ckptctl.policy import AtStep, Newest, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -367,3 +367,28 @@ def test_applied_plan_leaves_nothing_to_do(
     policy = Policy((Newest(count),))
     left = [d.checkpoint for d in plan(directory(found), policy, protections, now=NOW).keep]
     assert not plan(directory(left), policy, protections, now=NOW).delete
+
+
+def test_besides() -> None:
+    """What another policy would keep is kept too, and what either counts on counts."""
+    found = directory([made(step) for step in range(1, 6)])
+    other = (Policy((AtStep(2), AtStep(3))), Protections(protect=("ckpt-1",)))
+    made_plan = plan(found, Policy((Newest(2),), 15), Protections(besides=other), now=NOW)
+    assert kept(made_plan) == ["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-5"]
+    assert [one.checkpoint.name for one in made_plan.keep if one.counts] == ["ckpt-2", "ckpt-3", "ckpt-5"]
+    assert reasons(made_plan, "ckpt-1") == ("protected by --protect ckpt-1",)
+    assert made_plan.over_bytes == 25
+    assert made_plan.policy == "keep the 2 newest, up to 15 B together"
+
+
+@given(
+    checkpoints_st, st.integers(1, 5), protections_st, st.integers(1, 60), protections_st, st.integers(1, 5)
+)
+def test_besides_lets_nothing_more_go(
+    found: list[Checkpoint], few: int, some: Protections, size: int, others: Protections, many: int
+) -> None:
+    """What goes beside another policy goes by that policy alone as well."""
+    policy, other = Policy((Newest(few),), size), (Policy((Newest(many),), 2 * size), others)
+    both = plan(directory(found), policy, replace(some, besides=other), now=NOW)
+    for alone in (plan(directory(found), policy, some, now=NOW), plan(directory(found), *other, now=NOW)):
+        assert set(kept(alone)) <= set(kept(both))

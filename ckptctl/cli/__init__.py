@@ -21,6 +21,7 @@ _COMMANDS = {
     "clean": "Deletes what interrupted saves left, and no checkpoint.",
     "demo": "Shows a watch at work beside a small real trainer.",
     "diff": "Shows what differs between two checkpoints.",
+    "explain": "Explains what prune would do: what speaks for each checkpoint.",
     "latest": "Prints the path to restore from.",
     "ls": "Lists the checkpoints of directories.",
     "pin": "Keeps checkpoints whatever a policy says.",
@@ -93,6 +94,7 @@ def cli(*, state_reader: str) -> None:
       ckptctl ls                    what is here
       ckptctl verify                whether it is whole
       ckptctl prune --keep 3 -n     what would go
+      ckptctl explain --keep 3      what speaks for each, and where that is from
       ckptctl prune --keep 3        let it go
       ckptctl watch --keep 3        keep three while the trainer goes on
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, add_completion_class
 
 from ckptctl import naming
-from ckptctl.naming import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,15 +44,9 @@ def protected(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 def _checkpoints(where: str) -> set[str]:
     try:
-        entries = set(os.listdir(where))
+        return naming.checkpoints_among(set(os.listdir(where)))
     except OSError:
         return set()
-    parsed = [found for found in map(naming.parse, entries) if found is not None]
-    return {one.prefix for one in parsed if one.role in _TELLING or one.prefix in entries}
-
-
-_TELLING = frozenset({Role.INDEX, Role.V1_SHARD})
-"""The files that make a checkpoint; beside a .meta, a V1 data file of the bare name does."""
 
 
 def _directories(where: str) -> Iterator[str]:

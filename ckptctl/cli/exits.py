@@ -75,8 +75,6 @@ class Outcome:
         """Catches what goes wrong with one directory."""
         try:
             yield
-        except PolicyError:
-            raise
         except CkptctlError as error:
             complain(str(error))
             self.add(exit_code(error))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptctl import render
-from ckptctl.cli import options
+from ckptctl.cli import metric, options
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.scan import scan, scan_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ckptctl.model import Directory
+    from ckptctl.model import Directory, Measured
+    from ckptctl.policy import Best
 
 
 @click.command(name="ls")
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The order of the rows, lowest first.",
 )
+@metric.options
 @options.latest_filename
 @options.table_format
 @options.as_json
@@ -47,8 +49,11 @@ def command(
     latest_filename: str,
     form: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Lists the checkpoints of each DIR (default: the current one), oldest first.
+
+    With --metrics FILE or --metric NAME there is a column with that metric, and the best is marked.
 
     What is wrong is shown as far as the indexes and the lengths of files tell, and the command that mends it
     is named on stderr.
@@ -59,6 +64,7 @@ def command(
     \b
     Example:  ckptctl ls -r runs --sort size
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    best = metric.shown(given)
     outcome = Outcome()
 
     def found() -> Iterator[Directory]:
@@ -75,21 +81,31 @@ def command(
         complain(str(error))
         outcome.add(Exit.UNREADABLE)
 
-    seen = list(found())
+    seen = [(directory, _measured(directory, best)) for directory in found()]
     if as_json:
-        click.echo(json.dumps(render.directories_json(seen), indent=2))
+        listed = [render.directory_json(directory, measured) for directory, measured in seen]
+        click.echo(json.dumps({"directories": listed}, indent=2))
     else:
-        for at, directory in enumerate(seen):
+        for at, (directory, measured) in enumerate(seen):
             if options.is_default("form"):
                 click.echo(("\n" if at else "") + render.summary(directory))
-            _show(directory, form, sort, detailed=detailed)
-    if not any(directory.checkpoints for directory in seen):
+            _show(directory, measured, form, sort, detailed=detailed)
+    if not any(directory.checkpoints for directory, _ in seen):
         outcome.add(Exit.UNREADABLE)
     outcome.exit()
 
 
-def _show(directory: Directory, form: str, sort: str, *, detailed: bool) -> None:
+def _show(directory: Directory, measured: Measured | None, form: str, sort: str, *, detailed: bool) -> None:
     if directory.checkpoints:
-        click.echo(render.checkpoints(directory, form, sort, detailed=detailed))
+        click.echo(render.checkpoints(directory, form, sort, detailed=detailed, measured=measured))
     for remedy in render.remedies(directory):
         complain(remedy)
+
+
+def _measured(directory: Directory, best: Best | None) -> Measured | None:
+    """What the metric that is to be shown says of a directory's checkpoints."""
+    if best is None:
+        return None
+    from ckptctl.measured import measure  # noqa: PLC0415 - a listing without does not load what plans
+
+    return measure(best, [one for one in reversed(directory.checkpoints) if one.on_disk])

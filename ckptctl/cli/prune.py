@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptctl import posix, render
-from ckptctl.cli import options, retention
+from ckptctl import naming, posix, render
+from ckptctl.cli import options, retention, settings
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.plan import matches
-from ckptctl.prune import prune
-from ckptctl.scan import scan
+from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
     from ckptctl.model import Plan, Report
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(name="prune")
 @options.directories
-@retention.options
+@settings.options
 @options.verify
 @options.workers
 @options.dry_run
@@ -43,8 +44,12 @@ def command(
 ) -> None:
     """Deletes the checkpoints of each DIR (default: the current one) that no rule keeps.
 
-    The plan is shown first, with a reason for each checkpoint. There is no prompt: the rule that you give is
-    the consent, and -n shows the plan alone.
+    The plan is shown first, with the reasons for each checkpoint. There is no prompt: the rule that you give
+    is the consent. -n shows the plan alone, and `ckptctl explain` more of it: what each rule and protection
+    does, and which file an option is from.
+
+    Rules may stand in a file as well: in ckptctl.toml in the DIR, or in one that --config names. Another
+    user's file in the DIR may only keep more.
 
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
     and what is being saved. Only checkpoints that pass --verify count: an older one that restores does not go
@@ -60,7 +65,7 @@ def command(
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    policy, protections = retention.policy_of(given), retention.protections_of(given)
+    retained = settings.Retention(given)
     paths = directories or (".",)
     outcome = Outcome()
     reports: list[Report] = []
@@ -71,14 +76,15 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    _check_protected(paths, protections.protect, latest_filename)
+    _look_ahead(paths, retained, given["protect"])
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
         for path in outcome.each(paths, signals):
-            with outcome.directory():
-                report = prune(
-                    path,
-                    policy,
-                    protections,
+            with outcome.directory(), posix.open_directory(path) as directory:
+                terms = retained.of(directory)
+                report = prune_open(
+                    directory,
+                    terms.policy,
+                    terms.protections,
                     latest_filename=latest_filename,
                     proofs=proofs,
                     offline=offline,
@@ -86,6 +92,7 @@ def command(
                     announce=announce,
                     stop=lambda: bool(signals),
                 )
+                report = replace(report, notes=(*terms.notes, *report.notes))
                 reports.append(report)
                 if not as_json:
                     _show(report)
@@ -111,18 +118,29 @@ def _show(report: Report) -> None:
     click.echo(render.outcome(report))
 
 
-def _check_protected(paths: tuple[str, ...], patterns: tuple[str, ...], latest_filename: str) -> None:
-    """Stops before anything is deleted if a name that should be protected is misspelt."""
-    if not patterns:
-        return
-    names: set[str] = set()
+def _look_ahead(paths: tuple[str, ...], retained: settings.Retention, protect: tuple[str, ...]) -> None:
+    """Stops before anything is deleted anywhere if a directory has no policy or a protected name is misspelt.
+
+    Names are all that is looked at here: an entry of a name that is written out will do for it, whatever it
+    is, and a pattern has to fit what looks like a checkpoint.
+
+    Raises:
+        PolicyError: There is such a directory or name.
+    """
+    entries: set[str] = set()
     for path in paths:
         try:
-            names.update(one.name for one in scan(path, latest_filename=latest_filename).checkpoints)
-        except CkptctlError:
+            with posix.open_directory(path) as directory:
+                retained.of(directory)
+                entries.update(os.listdir(directory.fd) if protect else ())
+        except PolicyError:
+            raise
+        except (CkptctlError, OSError):
             continue  # said when its turn comes
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
+    numbered = {name for name in entries if naming.parse(name) is None and naming.step_of(name) is not None}
+    names = naming.checkpoints_among(entries) | numbered  # a V1 checkpoint may be a lone file with a number
+    for pattern in retention.protected_names(protect):
+        if pattern not in entries and not any(matches(name, pattern) for name in names):
             raise PolicyError(
                 f"--protect {pattern} names no checkpoint in {', '.join(paths)}: nothing was deleted; "
                 "`ckptctl ls` shows the names"

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl import naming
-from ckptctl.cli import completion
+from ckptctl.cli import completion, metric
 from ckptctl.cli.options import Duration, Size, order, stack
 from ckptctl.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from ckptctl.matching import Values
     from ckptctl.plan import Protections
-    from ckptctl.policy import Best, Policy, Rule
+    from ckptctl.policy import Policy, Rule
 
 options = stack(
     click.option("--keep", type=int, metavar="N", help="Keep the N newest complete checkpoints."),
@@ -42,27 +43,7 @@ options = stack(
     click.option(
         "--keep-best", type=int, metavar="K", help="Keep the K best by a metric that --metrics has."
     ),
-    click.option(
-        "--metrics",
-        metavar="FILE",
-        help="Where --keep-best finds its metric: JSON or CSV, rows with `step` and the metric.",
-    ),
-    click.option("--metric", metavar="NAME", default="loss", show_default=True, help="What it is called."),
-    click.option(
-        "--mode",
-        type=click.Choice(["min", "max"]),
-        default="min",
-        show_default=True,
-        help="Whether its lowest or its highest is the best.",
-    ),
-    click.option(
-        "--metric-within",
-        type=click.IntRange(0),
-        metavar="STEPS",
-        default=0,
-        show_default=True,
-        help="A checkpoint without a value of its own has the last before it, so many steps back at most.",
-    ),
+    metric.options,
     click.option(
         "--max-size",
         type=Size(),
@@ -97,14 +78,34 @@ options = stack(
 """A policy and protections, see `policy_of` and `protections_of`."""
 
 
-def policy_of(given: Mapping[str, Any]) -> Policy:
+def policy_of(given: Mapping[str, Any], read: Callable[[str, str], Values] | None = None) -> Policy:
     """The policy that the options make.
+
+    Args:
+        given: Their values.
+        read: What gives the values of a metric, by the file's path and its name; they are read by default.
 
     Raises:
         PolicyError: It is empty or makes no sense.
         UnreadableError: The metrics cannot be read.
     """
-    from ckptctl import policy  # noqa: PLC0415 - of no use for help and completion
+    from ckptctl.policy import Policy  # noqa: PLC0415 - of no use for help and completion
+
+    rules = rules_of(given)
+    if given["keep_best"] is not None:
+        rules.append(metric.best(given, given["keep_best"], "--keep-best", read))
+    elif given["metrics"] is not None:
+        raise PolicyError("--metrics is for --keep-best: say how many of the best are to stay")
+    return Policy(tuple(rules), given["max_size"])
+
+
+def rules_of(given: Mapping[str, Any]) -> list[Rule]:
+    """The rules that need no metric; of options that are not there, there is none.
+
+    Raises:
+        PolicyError: One makes no sense.
+    """
+    from ckptctl import policy  # noqa: PLC0415 - as above
 
     rules: list[Rule] = [
         make(given[name])
@@ -117,24 +118,9 @@ def policy_of(given: Mapping[str, Any]) -> Policy:
             ("keep_weekly", lambda count: policy.PerCalendar(policy.Calendar.WEEKLY, count)),
             ("keep_within", policy.Within),
         )
-        if given[name] is not None
+        if given.get(name) is not None
     ]
-    rules += [policy.AtStep(step) for step in given["keep_step"]]
-    if given["keep_best"] is not None:
-        rules.append(_best(given))
-    elif given["metrics"] is not None:
-        raise PolicyError("--metrics is for --keep-best: say how many of the best are to stay")
-    return policy.Policy(tuple(rules), given["max_size"])
-
-
-def _best(given: Mapping[str, Any]) -> Best:
-    from ckptctl.metrics import read_values  # noqa: PLC0415 - as above
-    from ckptctl.policy import Best, Mode  # noqa: PLC0415
-
-    if given["metrics"] is None:
-        raise PolicyError("--keep-best needs --metrics FILE, with rows of `step` and the metric")
-    values = read_values(given["metrics"], given["metric"])
-    return Best(given["keep_best"], given["metric"], values, Mode(given["mode"]), given["metric_within"])
+    return [*rules, *(policy.AtStep(step) for step in given.get("keep_step", ()))]
 
 
 def protections_of(given: Mapping[str, Any]) -> Protections:
@@ -143,8 +129,13 @@ def protections_of(given: Mapping[str, Any]) -> Protections:
 
     return Protections(
         min_age=given["min_age"],
-        protect=tuple(naming.prefix_of(name).rpartition("/")[2] for name in given["protect"]),
+        protect=protected_names(given["protect"]),
         include_preserved=given["include_preserved"],
         order=None if given["order"] is None else Order(given["order"]),
         skip_open=given["skip_open"],
     )
+
+
+def protected_names(given: Iterable[str]) -> tuple[str, ...]:
+    """The names and patterns that --protect means, whichever file of a checkpoint is named, by any path."""
+    return tuple(naming.prefix_of(name).rpartition("/")[2] for name in given)

@@ -1,0 +1,384 @@
+"""What holds in a directory: the options, and under them the files that hold the same keys.
+
+Key by key, what stands further up this list wins; what may be repeated adds up.
+
+1. The command line, then the environment.
+2. The file that --config names: of its tables the last that means the directory, ..., then what stands above
+   its tables.
+3. The directory's own `ckptctl.toml`.
+
+An own file that may be another user's words is no part of the list. It may only keep more: its rules and
+protections are added to what the list comes to, and what would stay without it stays
+(`Protections.besides`). Whatever else it says counts for nothing, and no file is opened for its sake.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from ckptctl import posix, units
+from ckptctl.cli import retention
+from ckptctl.cli.options import Duration, Size, stack
+from ckptctl.configuration import DIRECTORIES, ConfigurationFile, Files, is_meant, parse
+from ckptctl.errors import PolicyError
+from ckptctl.naming import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ckptctl.matching import Values
+    from ckptctl.plan import Protections
+    from ckptctl.policy import Policy
+    from ckptctl.posix import OpenDirectory
+
+options = stack(
+    retention.options,
+    click.option(
+        "--config",
+        type=click.Path(dir_okay=False, readable=False),
+        metavar="FILE",
+        help="Take options from this TOML file too; what the command line says wins.",
+    ),
+    click.option(
+        "--no-own-config",
+        is_flag=True,
+        help=f"Pay no heed to a DIR's own {CONFIG_FILE}.",
+    ),
+)
+"""The options of `retention.options`, and where else they may come from: see `Retention`."""
+
+MAX_ITEMS = 100
+"""The most entries of an array."""
+
+_KEEP_MORE = frozenset(
+    (
+        "keep",
+        "keep_every_steps",
+        "keep_every",
+        "keep_hourly",
+        "keep_daily",
+        "keep_weekly",
+        "keep_within",
+        "keep_step",
+        "min_age",
+        "protect",
+        "skip_open",
+    )
+)
+"""What any user may ask for."""
+
+_SOURCES = {
+    ParameterSource.ENVIRONMENT: "the environment",
+    ParameterSource.COMMANDLINE: "the command line",
+}
+"""What says that the user said something; the last wins."""
+
+
+class Setting(NamedTuple):
+    """An option that has a say in a directory.
+
+    Attributes:
+        option: Its long name without dashes, which is its key.
+        value: Its value; durations in seconds, sizes in bytes.
+        source: Where it is from: a file's path, and the table in it if it is in one; or in words.
+    """
+
+    option: str
+    value: Any
+    source: str
+
+    def __str__(self) -> str:
+        kind = _PARAMETERS[self.option].type
+        if isinstance(self.value, bool):
+            return f"--{self.option}" if self.value else f"no --{self.option}"
+        if isinstance(kind, Duration):
+            return f"--{self.option} {units.format_duration(self.value)}"
+        return f"--{self.option} {units.format_bytes(self.value) if isinstance(kind, Size) else self.value}"
+
+
+class Terms(NamedTuple):
+    """What holds in one directory.
+
+    Attributes:
+        policy: Which checkpoints stay.
+        protections: Which stay besides.
+        settings: The options that somebody set, in their order, with where they are from.
+        notes: What the user should know of the files.
+    """
+
+    policy: Policy
+    protections: Protections
+    settings: tuple[Setting, ...]
+    notes: tuple[str, ...] = ()
+
+
+class _Layer(NamedTuple):
+    """Values of options, by the names that they have in the program, and where they are from."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+class _Layers(NamedTuple):
+    """What a file says: above its tables, and in them by their patterns."""
+
+    file: ConfigurationFile
+    top: _Layer
+    tables: tuple[tuple[str, _Layer], ...]
+
+    def of(self, directory: OpenDirectory) -> list[_Layer]:
+        """What of it counts for a directory; what comes later wins.
+
+        Raises:
+            RefusedError: The directory no longer is at its path, by which its tables know it.
+        """
+        if not self.tables:
+            return [self.top]
+        root, path = os.path.realpath(os.path.dirname(self.file.path)), os.path.realpath(directory.path)
+        posix.expect_at_path(directory)
+        return [self.top, *(layer for pattern, layer in self.tables if is_meant(pattern, path, root))]
+
+
+class Retention:
+    """What the options of the command that runs come to, directory by directory.
+
+    Files are read again when they have changed: it may be asked for days.
+
+    Args:
+        given: The command's options.
+
+    Raises:
+        PolicyError: One of them, or the file that --config names, makes no sense.
+        UnreadableError: That file, or the metrics that the command line names, cannot be read.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        source = click.get_current_context().get_parameter_source
+        self._said = [
+            _Layer(words, {name: given[name] for name in _NAMES if source(name) is one})
+            for one, words in _SOURCES.items()
+        ]
+        self._named = Files(lambda file: _understood(file, tables=True))
+        self._own = Files(lambda file: _understood(file, tables=False))
+        self._values: dict[tuple[str, str], tuple[tuple[int, ...], Values]] = {}
+        config = self._config()
+        for layer in self._said:
+            _check(layer)
+        anywhere, _ = self._merged([*([] if config is None else [config.top]), *self._said])
+        if anywhere["keep_best"] is not None and anywhere["metrics"] is not None:
+            self._policy(anywhere)
+
+    def of(self, directory: OpenDirectory) -> Terms:
+        """What holds in a directory, now: to be asked again at each look.
+
+        Raises:
+            PolicyError: There is no policy for it, or it makes no sense.
+            RefusedError: Its own file cannot be read or understood.
+            UnreadableError: The metrics, or the file that --config names, cannot be read.
+        """
+        config = self._config()
+        own = None if self._given["no_own_config"] else self._own.own(directory)
+        if own is not None and config is not None and own.file.identity == config.file.identity:
+            own = None
+        trusted = [own.top] if own is not None and own.file.distrust is None else []
+        given, settings = self._merged(
+            [*trusted, *([] if config is None else config.of(directory)), *self._said]
+        )
+        try:
+            terms = Terms(self._policy(given), retention.protections_of(given), settings)
+        except PolicyError as error:
+            doubt = (
+                "" if own is None or trusted else f"; {own.file.path} {own.file.distrust}, so it makes none"
+            )
+            raise PolicyError(f"{directory.path}: {error}{doubt}") from error
+        return terms if own is None or trusted else _with_wishes(terms, own)
+
+    def _config(self) -> _Layers | None:
+        path = self._given["config"]
+        return None if path is None else self._named.named(path)
+
+    def _merged(self, layers: Sequence[_Layer]) -> tuple[dict[str, Any], tuple[Setting, ...]]:
+        """The options' values, of which the last in the layers wins; and where they are from."""
+        values = dict(self._given)
+        settings = []
+        for key, parameter in _PARAMETERS.items():
+            name = str(parameter.name)
+            said = [layer for layer in layers if name in layer.values]
+            if parameter.multiple:
+                values[name] = _distinct(item for layer in said for item in layer.values[name])
+                settings += [
+                    Setting(key, item, layer.source) for layer in said for item in layer.values[name]
+                ]
+            elif said:
+                values[name] = said[-1].values[name]
+                settings.append(Setting(key, values[name], said[-1].source))
+        return values, tuple(settings)
+
+    def _policy(self, given: dict[str, Any]) -> Policy:
+        if given["keep_best"] is None and not any("metrics" in layer.values for layer in self._said):
+            given = {**given, "metrics": None}  # a file has it for where a best is asked for
+        return retention.policy_of(given, self._read_values)
+
+    def _read_values(self, path: str, metric: str) -> Values:
+        from ckptctl.metrics import read_values  # noqa: PLC0415 - few ask for it
+
+        try:
+            found = os.stat(path)
+            seen: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        except (OSError, ValueError):
+            seen = ()
+        before = self._values.get((path, metric))
+        if before is None or before[0] != seen:
+            before = self._values[path, metric] = seen, read_values(path, metric)
+        return before[1]
+
+
+def _with_wishes(terms: Terms, own: _Layers) -> Terms:
+    """What holds where a directory's own file may only keep more."""
+    from dataclasses import replace  # noqa: PLC0415 - few ask for it
+
+    from ckptctl.policy import Policy  # noqa: PLC0415
+
+    said = own.top.values
+    heard = {name: value for name, value in said.items() if name in _KEEP_MORE}
+    protections = replace(
+        terms.protections,
+        min_age=max(terms.protections.min_age, heard.get("min_age", 0.0)),
+        protect=_distinct((*terms.protections.protect, *retention.protected_names(heard.get("protect", ())))),
+        skip_open=terms.protections.skip_open or heard.get("skip_open", False),
+        besides=(terms.policy, terms.protections),
+    )
+    policy = terms.policy
+    if policy.rules:
+        more = [rule for rule in retention.rules_of(heard) if rule not in policy.rules]
+        policy = Policy((*policy.rules, *more), policy.max_bytes)
+    else:  # all stay that fit: a rule could only take from that
+        heard = {name: value for name, value in heard.items() if not name.startswith("keep")}
+    settings = [
+        Setting(key, item, own.top.source)
+        for key, parameter in _PARAMETERS.items()
+        if str(parameter.name) in heard
+        for item in (heard[str(parameter.name)] if parameter.multiple else [heard[str(parameter.name)]])
+    ]
+    aside = ", ".join(key for key, one in _PARAMETERS.items() if one.name in said.keys() - heard.keys())
+    note = f"{own.file.path} {own.file.distrust}, so it may only keep more"
+    return Terms(
+        policy,
+        protections,
+        (*terms.settings, *settings),
+        (f"{note}; left aside: {aside}" if aside else note,),
+    )
+
+
+def _distinct(items: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+# Files
+
+
+def _parameters() -> dict[str, click.Option]:
+    """The options that are keys, by those."""
+    found = click.command("settings")(retention.options(lambda **_: None)).params
+    return {
+        next(name[2:] for name in one.opts if name.startswith("--")): one
+        for one in found
+        if isinstance(one, click.Option)
+    }
+
+
+_PARAMETERS = _parameters()
+_NAMES = tuple(str(one.name) for one in _PARAMETERS.values())
+
+
+def _understood(file: ConfigurationFile, *, tables: bool) -> _Layers:
+    """What a file says, as the options take it.
+
+    Raises:
+        PolicyError: It cannot be understood, or makes no sense.
+    """
+    found = parse(file.text, _PARAMETERS.keys(), tables=tables)
+    return _Layers(
+        file._replace(text=b""),
+        _layer(file, found.settings),
+        tuple(
+            (pattern, _layer(file, table, f'[{DIRECTORIES}."{pattern}"]')) for pattern, table in found.tables
+        ),
+    )
+
+
+def _layer(file: ConfigurationFile, settings: Mapping[str, Any], table: str = "") -> _Layer:
+    try:
+        values = {str(_PARAMETERS[key].name): _value(file, key, value) for key, value in settings.items()}
+        layer = _Layer(f"{file.path} {table}".rstrip(), values)
+        _check(layer)
+    except PolicyError as error:
+        raise PolicyError(f"{table}: {error}" if table else str(error)) from error
+    return layer
+
+
+def _check(layer: _Layer) -> None:
+    """Raises PolicyError for what makes no sense, wherever it counts."""
+    from ckptctl.policy import Policy  # noqa: PLC0415 - of no use for help and completion
+
+    retention.rules_of(layer.values)
+    if layer.values.get("max_size") is not None:
+        Policy((), layer.values["max_size"])
+
+
+def _value(file: ConfigurationFile, key: str, value: Any) -> Any:
+    """A key's value, made by what makes the option's."""
+    parameter = _PARAMETERS[key]
+    if not parameter.multiple:
+        return _item(file, key, parameter, value)
+    if not isinstance(value, list):
+        raise PolicyError(f"{key} is to be an array, not {_kind(value)}: {key} = [ ... ]")
+    if len(value) > MAX_ITEMS:
+        raise PolicyError(f"{key} has more than {MAX_ITEMS} entries")
+    return tuple(_item(file, key, parameter, item) for item in value)
+
+
+def _item(file: ConfigurationFile, key: str, parameter: click.Option, value: Any) -> Any:
+    kinds, words = _meant(parameter)
+    if type(value) not in kinds:
+        raise PolicyError(f"{key} is to be {words}, not {_kind(value)}")
+    if isinstance(value, bool):
+        return value
+    try:
+        made = parameter.type.convert(str(value), parameter, None)
+    except click.BadParameter as error:
+        raise PolicyError(f"{key}: {error.message.rstrip('.')}") from error
+    if isinstance(parameter.type, click.Path):
+        return os.path.join(os.path.dirname(file.path), str(made))
+    return made
+
+
+def _meant(parameter: click.Option) -> tuple[tuple[type, ...], str]:
+    """The types of TOML that an option's value may have, and what they are called."""
+    kind = parameter.type
+    if parameter.is_flag:
+        return (bool,), "true or false"
+    if isinstance(kind, click.types.IntParamType):
+        return (int,), "a whole number"
+    if isinstance(kind, Duration | Size):
+        return (str, int, float), f"a {kind.name}"
+    return (str,), "a string"
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "a date or time")
+
+
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "a table",
+}
