@@ -27,6 +27,10 @@ class PolicyError(CkptctlError):
     """A retention policy makes no sense: it is empty, or a number in it is out of range."""
 
 
+class NoRuleError(PolicyError):
+    """A policy has no rule."""
+
+
 class TensorFlowError(CkptctlError):
     """TensorFlow could not be loaded."""
 

@@ -172,7 +172,8 @@ class Events:
         tags = self.tags()
         if not self._files:
             return UnreadableError(
-                f"{self._directory}: no events files here or below: --events DIR says where they are written"
+                f"{self._directory}: no events files here or below: --events DIR says where they are, or "
+                "--metrics FILE has the metric"
             )
         if not tags:
             return UnreadableError(f"{where}, nor any other so far")

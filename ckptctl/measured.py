@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from ckptctl.matching import match
 from ckptctl.model import Measured
 from ckptctl.plan import countable_of
-from ckptctl.policy import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +21,6 @@ def measure(best: Best, newest_first: Sequence[Checkpoint]) -> Measured:
         best: What finds a checkpoint's value, and says which are better.
         newest_first: The checkpoints.
     """
-    found = match(best.values, newest_first, best.tolerance).found
-    values = {name: one.value for name, one in found.items() if math.isfinite(one.value)}
-    sign = 1 if best.mode is Mode.MIN else -1
-    running = [one.name for one in countable_of(newest_first) if one.name in values]
-    return Measured(best.metric, values, min(running, key=lambda name: sign * values[name], default=None))
+    ranked, _ = best.ranked(countable_of(newest_first))
+    values = {name: found.value for name, found in ranked}
+    return Measured(best.metric, values, next(iter(values), None))

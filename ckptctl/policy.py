@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ckptctl.errors import PolicyError
+from ckptctl.errors import NoRuleError, PolicyError
 from ckptctl.matching import match
 from ckptctl.units import format_bytes, format_duration
 
@@ -307,7 +307,8 @@ class Policy:
             but for the newest and what is protected. None for any size.
 
     Raises:
-        PolicyError: There is neither, or no checkpoint could be so small.
+        NoRuleError: There is neither.
+        PolicyError: No checkpoint could be so small.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -315,7 +316,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         if not self.rules and self.max_bytes is None:
-            raise PolicyError("the policy has no rule and would keep nothing: say --keep 3, for example")
+            raise NoRuleError("the policy has no rule and would keep nothing: say --keep 3, for example")
         if self.max_bytes is not None and self.max_bytes < 1:
             raise PolicyError(f"--max-size {self.max_bytes} would keep nothing: write 200GB, for example")
 

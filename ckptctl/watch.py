@@ -13,14 +13,13 @@ import math
 import queue
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ckptctl import naming, posix, tensorflow
 from ckptctl.contention import Contention
 from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
 from ckptctl.lookout import Lookout
 from ckptctl.notify import Notifier
-from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
 from ckptctl.prune import prune_open
 from ckptctl.roots import is_directory, run_directories
 from ckptctl.statefile import Memory
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ckptctl.model import Report
+    from ckptctl.plan import Protections
     from ckptctl.policy import Policy
+    from ckptctl.posix import OpenDirectory
     from ckptctl.proof import Proofs
     from ckptctl.voice import Event
 
@@ -52,13 +53,31 @@ class _Due:
     last: float
 
 
+class Terms(Protocol):
+    """What holds in a directory."""
+
+    @property
+    def policy(self) -> Policy:
+        """Which checkpoints stay."""
+        ...
+
+    @property
+    def protections(self) -> Protections:
+        """Which stay besides."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of where these are from."""
+        ...
+
+
 class Watcher:
     """Keeps directories pruned until it is stopped.
 
     Args:
         paths: The directories; they need not exist yet.
-        policy: Which checkpoints stay.
-        protections: Which stay besides.
+        terms: Which checkpoints stay in a directory; asked at each look.
         latest_filename: The state file's name.
         proofs: What a checkpoint has to pass to count, see `ckptctl.prune`.
         recursive: Whether every directory below them is watched too.
@@ -79,8 +98,7 @@ class Watcher:
     def __init__(
         self,
         paths: Sequence[str],
-        policy: Policy,
-        protections: Protections = DEFAULT_PROTECTIONS,
+        terms: Callable[[OpenDirectory], Terms],
         *,
         latest_filename: str = naming.STATE_FILE,
         proofs: Proofs | None = None,
@@ -92,8 +110,7 @@ class Watcher:
         report: Callable[[Event], None] = lambda _: None,
         notifier: Notifier | None = None,
     ) -> None:
-        self._policy = policy
-        self._protections = protections
+        self._terms = terms
         self._latest_filename = latest_filename
         self._proofs = proofs
         self._recursive = recursive
@@ -211,10 +228,11 @@ class Watcher:
         try:
             # A link may have taken the place of a directory since it was marked; none is followed on the way.
             with posix.open_directory(root.path) as top, posix.open_below(top, names) as directory:
+                terms = self._terms(directory)
                 report = prune_open(
                     directory,
-                    self._policy,
-                    self._protections,
+                    terms.policy,
+                    terms.protections,
                     latest_filename=self._latest_filename,
                     proofs=self._proofs,
                     dry_run=self._dry_run,
@@ -241,11 +259,11 @@ class Watcher:
         self.tally.looked(path, report, time.time(), named=not names, verifies=self._verifies)
         for warning in contention.warnings(report):
             self._voice.say("warning", path, warning=warning)
-        self._tell(path, report)
+        self._tell(path, report, terms.notes)
 
-    def _tell(self, path: str, report: Report) -> None:
+    def _tell(self, path: str, report: Report, more: Sequence[str]) -> None:
         """Says what came of a look at a directory."""
-        notes = [*report.plan.notes, *report.notes]
+        notes = [*report.plan.notes, *more, *report.notes]
         deleted = [d.checkpoint.name for d in report.plan.delete] if self._dry_run else list(report.deleted)
         staying = len(report.plan.decisions) - len(deleted)
         details = {"deleted": deleted, "freed_bytes": report.freed_bytes, "kept": staying, "notes": notes}

@@ -214,10 +214,11 @@ def test_ls_metric(
 
 
 def test_ls_metric_needs_metrics(tmp_path: Path, invoke: Invoke) -> None:
-    """A metric that nobody says where to find is a usage error; without one there is no such key."""
+    """A metric that is nowhere is told of, and the list shown without; unasked, there is no such key."""
     run = fabricate.run(tmp_path / "run", 1)
     result = invoke("ls", "--metric=loss", str(run))
-    assert (result.exit_code, "--metric needs --metrics FILE" in result.stderr) == (2, True)
+    assert (result.exit_code, "no events files here or below: --events DIR" in result.stderr) == (3, True)
+    assert "ckpt-1" in result.stdout
     result = invoke("ls", f"--metrics={tmp_path / 'none.csv'}", str(run))
     assert (result.exit_code, "No such file" in result.stderr) == (3, True)
     (directory,) = json.loads(invoke("ls", "--json", "--mode=max", str(run)).stdout)["directories"]
@@ -408,8 +409,9 @@ def test_rules(tmp_path: Path, invoke: Invoke, options: tuple[str, ...], kept: s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--keep-best=1",), "needs --metrics FILE"),
+        (("--keep-best=1", "--metrics=m.csv", "--events=logs"), "two places for a metric"),
         (("--metrics=m.csv", "--keep=1"), "--metrics is for --keep-best"),
+        (("--events=logs", "--keep=1"), "--events is for --keep-best"),
         (("--max-size=many",), "'many' is not a size"),
         (("--keep-every=0s",), "makes no sense"),
         (("--keep-every-steps=0",), "would keep nothing"),

@@ -19,9 +19,8 @@ import fabricate
 import pytest
 import steps
 from conftest import ckptctl
-from watching import DEADLINE, Watching, ckpts, has_inotify, save, write_state
+from watching import DEADLINE, Watching, ckpts, has_inotify, keep, save, write_state
 
-from ckptctl.policy import Newest, Policy
 from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def test_directory_that_comes_between_a_look_and_a_watch(
 ) -> None:
     """What is made below a new parent before that is watched makes no event, and is seen all the same."""
     run = tmp_path / "project" / "runs" / "one"
-    watcher = Watcher([str(run)], Policy((Newest(3),)), settle=0.05)
+    watcher = Watcher([str(run)], keep(3), settle=0.05)
     watch = watcher._lookout._watch
     watched = queue.SimpleQueue[str]()
 
@@ -283,7 +282,7 @@ def test_link_in_a_run_s_place_at_any_moment(tmp_path: Path, swapped: str) -> No
                 (here / "root" / swapped).rename(here / "away")
                 (here / "root" / swapped).symlink_to(here / "outside" / swapped)
 
-        watcher = Watcher([str(here / "root")], Policy((Newest(3),)), recursive=True)
+        watcher = Watcher([str(here / "root")], keep(3), recursive=True)
         count = steps.in_child(lambda: watcher._prune(str(run)), swap)
         assert fabricate.contents(outside) == before, moment
         return count

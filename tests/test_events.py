@@ -13,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fabricate
 import numpy as np
 import pytest
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from watching import ckpts
 
 import ckptctl
 from ckptctl import eventfile, events
@@ -27,7 +29,10 @@ from ckptctl.plan import plan
 from ckptctl.policy import Best, Mode, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from conftest import Invoke
+    from watching import Watching
 
     from ckptctl.model import Directory
 
@@ -65,6 +70,27 @@ def test_the_best_are_numpy_s(runs: Path, run: str, mode: Mode) -> None:
         best = np.argsort(losses if mode is Mode.MIN else -losses)[:2]
         values = Events(str(runs / run)).values(metric)
         assert kept(directory, Best(2, metric, values, mode)) == {names[-1], *[names[at] for at in best]}
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_command_line(runs: Path, invoke: Invoke, mode: str) -> None:
+    """prune, explain and ls agree with numpy; the events may lie in DIR or where --events says."""
+    run = runs / "keras2-board-first"
+    losses = np.load(run / "history.npz")["loss"]
+    names = [f"cp-{epoch:04d}.ckpt" for epoch in range(1, len(losses) + 1)]
+    ranked = [names[at] for at in np.argsort(losses if mode == "min" else -losses)]
+    metric = ("--metric=epoch_loss", f"--mode={mode}", "--json")
+    for place in ((), (f"--events={run / 'logs'}",)):
+        planned = invoke("prune", "-n", "--keep=1", "--keep-best=2", *metric, *place, str(run))
+        (found,) = json.loads(planned.stdout)["directories"]
+        assert {one["name"] for one in found["keep"]} == {names[-1], *ranked[:2]}
+    (found,) = json.loads(invoke("explain", "--keep-best=2", *metric, str(run)).stdout)["directories"]
+    assert [one["name"] for one in found["checkpoints"] if one["best"]] == ranked[:1]
+    (found,) = json.loads(invoke("ls", *metric, str(run)).stdout)["directories"]
+    assert [one["name"] for one in found["checkpoints"] if one["best"]] == ranked[:1]
+    np.testing.assert_allclose([one["metric"] for one in found["checkpoints"]], losses, rtol=1e-6)
+    unknown = invoke("prune", "-n", "--keep-best=2", "--metric=epoch_los", str(run))
+    assert (unknown.exit_code, "did you mean `epoch_loss`?" in unknown.stderr) == (3, True)
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -227,6 +253,21 @@ def test_only_what_is_new_is_read(tmp_path: Path) -> None:
     write(tmp_path / f"{NAME}.2", scalar(4, 0.1))
     assert steps(looked) == [1, 2, 3, 4]
     assert not looked.notes
+
+
+def test_watch_waits_for_the_metric(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """As long as no value is there nothing goes; then the best stays, and each look reads what is new."""
+    fabricate.run(tmp_path / "run", 4)
+    log = tmp_path / "logs" / NAME
+    log.parent.mkdir()
+    watching = watch(tmp_path / "run", "--keep-best=1", "--rescan=0.3", f"--events={log.parent}", "--keep=1")
+    assert "no events files" in watching.event("failed", tmp_path / "run")["error"]
+    assert fabricate.names(tmp_path / "run") == ckpts(1, 2, 3, 4)
+    write(log, *[scalar(step, abs(step - 2), time=1e9 + step) for step in range(1, 5)])
+    watching.until(lambda: fabricate.names(tmp_path / "run") == ckpts(2, 4))
+    write(log, scalar(4, -1.0, time=1e9 + 5), mode="ab")
+    watching.until(lambda: fabricate.names(tmp_path / "run") == ckpts(4))
+    watching.stop()
 
 
 def test_every_length_of_a_half_written_record(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import fabricate
 import pytest
-from watching import DEADLINE, PAUSE, Watching, ckpts, save
+from watching import DEADLINE, PAUSE, Watching, ckpts, keep, save
 
-from ckptctl.policy import Newest, Policy
 from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def here(tmp_path: Path) -> Iterator[tuple[Path, Watcher, list[Event]]]:
     """A run with a watcher in this process."""
     run = fabricate.run(tmp_path / "run", 6)
     said: list[Event] = []
-    watcher = Watcher([str(run)], Policy((Newest(3),)), settle=0.05, rescan=0.5, report=said.append)
+    watcher = Watcher([str(run)], keep(3), settle=0.05, rescan=0.5, report=said.append)
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:
@@ -176,7 +175,7 @@ def test_run_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     said: list[Event] = []
     options = {"recursive": True, "settle": 0.05, "rescan": 0.2, "poll": True}
-    watcher = Watcher([str(tmp_path)], Policy((Newest(3),)), report=said.append, **options)  # type: ignore[arg-type]
+    watcher = Watcher([str(tmp_path)], keep(3), report=said.append, **options)  # type: ignore[arg-type]
     thread = threading.Thread(target=watcher.run)
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", failing)

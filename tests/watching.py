@@ -10,14 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fabricate
 import pytest
 
+from ckptctl.plan import DEFAULT_PROTECTIONS, Protections
+from ckptctl.policy import Newest, Policy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ckptctl.posix import OpenDirectory
 
 DEADLINE = 30.0
 """Seconds after which something that a test waits for will not happen any more; less than `--rescan`."""
@@ -26,6 +31,19 @@ PAUSE = 0.02
 """Seconds between two looks at a condition."""
 
 Event = dict[str, Any]
+
+
+class Keep(NamedTuple):
+    """What holds in each directory."""
+
+    policy: Policy
+    protections: Protections = DEFAULT_PROTECTIONS
+    notes: tuple[str, ...] = ()
+
+
+def keep(count: int) -> Callable[[OpenDirectory], Keep]:
+    """The newest so many, whichever directory it is."""
+    return lambda _: Keep(Policy((Newest(count),)))
 
 
 class Watching:

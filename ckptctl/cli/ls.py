@@ -13,10 +13,9 @@ from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.scan import scan, scan_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ckptctl.model import Directory, Measured
-    from ckptctl.policy import Best
 
 
 @click.command(name="ls")
@@ -53,7 +52,7 @@ def command(
 ) -> None:
     """Lists the checkpoints of each DIR (default: the current one), oldest first.
 
-    With --metrics FILE or --metric NAME there is a column with that metric, and the best is marked.
+    With --metric TAG or --metrics FILE there is a column with that metric, and the best is marked.
 
     What is wrong is shown as far as the indexes and the lengths of files tell, and the command that mends it
     is named on stderr.
@@ -64,8 +63,8 @@ def command(
     \b
     Example:  ckptctl ls -r runs --sort size
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
-    best = metric.shown(given)
     outcome = Outcome()
+    sources = metric.Sources() if metric.is_asked_for(given) else None
 
     def found() -> Iterator[Directory]:
         for path in directories or (".",):
@@ -81,7 +80,7 @@ def command(
         complain(str(error))
         outcome.add(Exit.UNREADABLE)
 
-    seen = [(directory, _measured(directory, best)) for directory in found()]
+    seen = [(directory, _measured(directory, sources, given, outcome)) for directory in found()]
     if as_json:
         listed = [render.directory_json(directory, measured) for directory, measured in seen]
         click.echo(json.dumps({"directories": listed}, indent=2))
@@ -102,10 +101,17 @@ def _show(directory: Directory, measured: Measured | None, form: str, sort: str,
         complain(remedy)
 
 
-def _measured(directory: Directory, best: Best | None) -> Measured | None:
-    """What the metric that is to be shown says of a directory's checkpoints."""
-    if best is None:
+def _measured(
+    directory: Directory, sources: metric.Sources | None, given: Mapping[str, Any], outcome: Outcome
+) -> Measured | None:
+    """What the metric that is to be shown, if one is, says of a directory's checkpoints."""
+    if sources is None or not directory.checkpoints:
         return None
     from ckptctl.measured import measure  # noqa: PLC0415 - a listing without does not load what plans
 
-    return measure(best, [one for one in reversed(directory.checkpoints) if one.on_disk])
+    with outcome.directory():
+        best = sources.best(given, 1, directory.path)
+        for note in sources.notes:
+            complain(note)
+        return measure(best, [one for one in reversed(directory.checkpoints) if one.on_disk])
+    return None

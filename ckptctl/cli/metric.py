@@ -1,7 +1,8 @@
-"""The options that say where a metric is and which of its values are better."""
+"""The options that say where a metric is and which of its values are better, and what reads it there."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,8 +11,9 @@ from ckptctl.cli.options import is_default, stack
 from ckptctl.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from ckptctl.events import Events
     from ckptctl.matching import Values
     from ckptctl.policy import Best
 
@@ -20,9 +22,21 @@ options = stack(
         "--metrics",
         type=click.Path(readable=False),
         metavar="FILE",
-        help="Where the metric is: JSON or CSV, rows with `step` and the metric.",
+        help="Where the metric is, if in no events files: JSON or CSV, rows with `step` and the metric.",
     ),
-    click.option("--metric", metavar="NAME", default="loss", show_default=True, help="What it is called."),
+    click.option(
+        "--events",
+        type=click.Path(readable=False),
+        metavar="DIR",
+        help="Where TensorBoard's events files are, if not in DIR or below it.",
+    ),
+    click.option(
+        "--metric",
+        metavar="TAG",
+        default="loss",
+        show_default=True,
+        help="What it is called; with its run where several have it: validation/epoch_loss.",
+    ),
     click.option(
         "--mode",
         type=click.Choice(["min", "max"]),
@@ -39,40 +53,69 @@ options = stack(
         help="A checkpoint without a value of its own has the last before it, so many steps back at most.",
     ),
 )
-"""See `best`."""
+"""See `Sources.best`."""
 
 
-def best(
-    given: Mapping[str, Any], count: int, option: str, read: Callable[[str, str], Values] | None = None
-) -> Best:
-    """The best by the metric that the options name.
+class Sources:
+    """Where metrics are. Files are read again when they have changed, events as far as they have grown.
 
-    Args:
-        given: Their values.
-        count: How many of them.
-        option: The one that asks for a metric.
-        read: What gives the values, by the file's path and the metric's name; they are read by default.
-
-    Raises:
-        PolicyError: They name none.
-        UnreadableError: The metrics cannot be read.
+    Attributes:
+        notes: What is to be said of the events files that were read last.
     """
-    from ckptctl.metrics import read_values  # noqa: PLC0415 - few ask for it
-    from ckptctl.policy import Best, Mode  # noqa: PLC0415
 
-    if given["metrics"] is None:
-        raise PolicyError(f"{option} needs --metrics FILE, with rows of `step` and the metric")
-    values = (read or read_values)(given["metrics"], given["metric"])
-    return Best(count, given["metric"], values, Mode(given["mode"]), given["metric_within"])
+    def __init__(self) -> None:
+        self.notes: tuple[str, ...] = ()
+        self._files: dict[tuple[str, str], tuple[tuple[int, ...], Values]] = {}
+        self._events: dict[tuple[str, str], Events] = {}
+
+    def best(self, given: Mapping[str, Any], count: int, directory: str) -> Best:
+        """The best by the metric that the options name.
+
+        Args:
+            given: Their values.
+            count: How many of them.
+            directory: The path of the directory of checkpoints.
+
+        Raises:
+            PolicyError: They name two places.
+            UnreadableError: The metric cannot be read there.
+        """
+        from ckptctl.policy import Best, Mode  # noqa: PLC0415 - few ask for it
+
+        values = self._values(given, directory)
+        return Best(count, given["metric"], values, Mode(given["mode"]), given["metric_within"])
+
+    def _values(self, given: Mapping[str, Any], directory: str) -> Values:
+        self.notes = ()
+        metric, file = given["metric"], given["metrics"]
+        if file is not None and given["events"] is not None:
+            raise PolicyError("--metrics and --events are two places for a metric: say one")
+        if file is not None:
+            return self._file(file, metric)
+        from ckptctl.events import Events  # noqa: PLC0415 - few ask for it
+
+        where = directory if given["events"] is None else given["events"]
+        if (where, metric) not in self._events:
+            self._events[where, metric] = Events(where)
+        events = self._events[where, metric]
+        values = events.values(metric)
+        self.notes = events.notes
+        return values
+
+    def _file(self, path: str, metric: str) -> Values:
+        from ckptctl.metrics import read_values  # noqa: PLC0415 - few ask for it
+
+        try:
+            found = os.stat(path)
+            seen: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        except (OSError, ValueError):
+            seen = ()
+        before = self._files.get((path, metric))
+        if before is None or before[0] != seen:
+            before = self._files[path, metric] = seen, read_values(path, metric)
+        return before[1]
 
 
-def shown(given: Mapping[str, Any]) -> Best | None:
-    """The best one by the metric that is to be shown, if one is named or said to be somewhere.
-
-    Raises:
-        PolicyError: It is not said where it is.
-        UnreadableError: The metrics cannot be read.
-    """
-    if given["metrics"] is None and is_default("metric"):
-        return None
-    return best(given, 1, "--metric")
+def is_asked_for(given: Mapping[str, Any]) -> bool:
+    """Whether a metric is named, or said to be somewhere."""
+    return given["metrics"] is not None or given["events"] is not None or not is_default("metric")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptctl.cli import options, retention
+from ckptctl.cli import metric, options, retention, settings
 from ckptctl.cli.exits import complain
 from ckptctl.cli.progress import Progress
-from ckptctl.errors import CkptctlError
-from ckptctl.metrics import read_values
+from ckptctl.errors import CkptctlError, NoRuleError
 from ckptctl.plotting.movement import compared, movement
 from ckptctl.plotting.output import kind_of, place
 from ckptctl.plotting.picture import Axis, as_planned, metric_of, picture
-from ckptctl.policy import Best, Mode, Newest, Policy
+from ckptctl.policy import Best, Newest, Policy
+from ckptctl.posix import open_directory
 from ckptctl.prune import prune
 from ckptctl.render import escape
 from ckptctl.scan import scan
@@ -31,21 +31,6 @@ if TYPE_CHECKING:
     from ckptctl.plotting.movement import Movement
     from ckptctl.plotting.output import Kind
     from ckptctl.plotting.picture import Picture
-
-_NO_RULES = frozenset(
-    (
-        "metrics",
-        "metric",
-        "mode",
-        "metric_within",
-        "min_age",
-        "protect",
-        "include_preserved",
-        "skip_open",
-        "order",
-    )
-)
-"""What of the options of retention makes no policy by itself."""
 
 
 @click.command(name="plot")
@@ -68,7 +53,7 @@ _NO_RULES = frozenset(
     is_flag=True,
     help="Read the checkpoints, and show how far each layer moved from one to the next.",
 )
-@retention.options
+@settings.options
 @options.verify
 @options.workers
 @options.latest_filename
@@ -88,8 +73,8 @@ def command(
     """Draws the checkpoints of DIR (default: the current one): sizes, times, steps, and how they stand.
 
     With rules as for `ckptctl prune`, the picture shows which checkpoints they keep, and what would go;
-    nothing is deleted. With --metrics it shows the metric too, and the best. It is drawn with matplotlib,
-    which comes with ckptctl[plot].
+    nothing is deleted. With --metric or --metrics it shows the metric too, and the best. It is drawn with
+    matplotlib, which comes with ckptctl[plot].
 
     \b
     Exit codes: 0 fine; 2 usage; 3 there are no checkpoints, something cannot be read or written, or there is
@@ -99,8 +84,8 @@ def command(
     Example:  ckptctl plot run1 --keep 3 -o run1.html
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     kind = kind_of(output)
-    policy, protections = _rules(given)
-    metric = _metric(given, policy)
+    policy, protections = _terms(path, given)
+    best = _best(path, given, policy)
     rendered = _renderer()
     with place(output, kind, latest_filename) as file:
         directory, plan = _seen(path, policy, protections, latest_filename, level, workers)
@@ -109,7 +94,7 @@ def command(
             _title(path),
             plan,
             axis=None if by is None else Axis(by),
-            metric=None if metric is None else metric_of(metric, directory.checkpoints),
+            metric=None if best is None else metric_of(best, directory.checkpoints),
         )
         moved = _moved(path, shown) if weights else None
         file.write(rendered(shown, moved, kind))
@@ -123,25 +108,25 @@ def command(
         click.echo(f"{escape(output)}: {format_count(len(shown.marks), 'checkpoint')}")
 
 
-def _rules(given: Mapping[str, Any]) -> tuple[Policy | None, Protections]:
-    """What the options of retention make; no policy if none of them is a rule."""
-    protections = retention.protections_of(given)
-    if all(options.is_default(name) for name in given if name not in _NO_RULES):
-        return None, protections
-    # A metric that no rule asks for is shown all the same.
-    asked = given if given["keep_best"] is not None else {**given, "metrics": None}
-    return retention.policy_of(asked), protections
+def _terms(path: str, given: Mapping[str, Any]) -> tuple[Policy | None, Protections]:
+    """What holds in the directory; no policy if there is no rule."""
+    retained = settings.Retention(given, shows_metric=True)
+    try:
+        with open_directory(path) as directory:
+            terms = retained.of(directory)
+    except NoRuleError:
+        return None, retention.protections_of(given)
+    for note in terms.notes:
+        complain(note)
+    return terms.policy, terms.protections
 
 
-def _metric(given: Mapping[str, Any], policy: Policy | None) -> Best | None:
+def _best(path: str, given: Mapping[str, Any], policy: Policy | None) -> Best | None:
     """Which metric is shown, and how many are its best."""
     for rule in () if policy is None else policy.rules:
         if isinstance(rule, Best):
             return rule
-    if given["metrics"] is None:
-        return None
-    values = read_values(given["metrics"], given["metric"])
-    return Best(1, given["metric"], values, Mode(given["mode"]), given["metric_within"])
+    return metric.Sources().best(given, 1, path) if metric.is_asked_for(given) else None
 
 
 def _renderer() -> Callable[[Picture, Movement | None, Kind], bytes]:

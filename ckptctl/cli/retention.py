@@ -9,12 +9,10 @@ import click
 from ckptctl import naming
 from ckptctl.cli import completion, metric
 from ckptctl.cli.options import Duration, Size, order, stack
-from ckptctl.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from ckptctl.matching import Values
     from ckptctl.plan import Protections
     from ckptctl.policy import Policy, Rule
 
@@ -78,24 +76,23 @@ options = stack(
 """A policy and protections, see `policy_of` and `protections_of`."""
 
 
-def policy_of(given: Mapping[str, Any], read: Callable[[str, str], Values] | None = None) -> Policy:
-    """The policy that the options make.
+def policy_of(given: Mapping[str, Any], sources: metric.Sources, directory: str) -> Policy:
+    """The policy that the options make for a directory.
 
     Args:
         given: Their values.
-        read: What gives the values of a metric, by the file's path and its name; they are read by default.
+        sources: What reads metrics.
+        directory: Its path.
 
     Raises:
         PolicyError: It is empty or makes no sense.
-        UnreadableError: The metrics cannot be read.
+        UnreadableError: The metric cannot be read.
     """
     from ckptctl.policy import Policy  # noqa: PLC0415 - of no use for help and completion
 
     rules = rules_of(given)
     if given["keep_best"] is not None:
-        rules.append(metric.best(given, given["keep_best"], "--keep-best", read))
-    elif given["metrics"] is not None:
-        raise PolicyError("--metrics is for --keep-best: say how many of the best are to stay")
+        rules.append(sources.best(given, given["keep_best"], directory))
     return Policy(tuple(rules), given["max_size"])
 
 

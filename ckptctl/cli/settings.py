@@ -22,15 +22,16 @@ from click.core import ParameterSource
 
 from ckptctl import posix, units
 from ckptctl.cli import retention
+from ckptctl.cli.metric import Sources
 from ckptctl.cli.options import Duration, Size, stack
 from ckptctl.configuration import DIRECTORIES, ConfigurationFile, Files, is_meant, parse
 from ckptctl.errors import PolicyError
 from ckptctl.naming import CONFIG_FILE
+from ckptctl.roots import run_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ckptctl.matching import Values
     from ckptctl.plan import Protections
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
@@ -150,14 +151,16 @@ class Retention:
 
     Args:
         given: The command's options.
+        shows_metric: Whether the command has use for a metric that no rule asks for.
 
     Raises:
         PolicyError: One of them, or the file that --config names, makes no sense.
         UnreadableError: That file, or the metrics that the command line names, cannot be read.
     """
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any], *, shows_metric: bool = False) -> None:
         self._given = given
+        self._shows_metric = shows_metric
         source = click.get_current_context().get_parameter_source
         self._said = [
             _Layer(words, {name: given[name] for name in _NAMES if source(name) is one})
@@ -165,13 +168,13 @@ class Retention:
         ]
         self._named = Files(lambda file: _understood(file, tables=True))
         self._own = Files(lambda file: _understood(file, tables=False))
-        self._values: dict[tuple[str, str], tuple[tuple[int, ...], Values]] = {}
+        self._sources = Sources()
         config = self._config()
         for layer in self._said:
             _check(layer)
         anywhere, _ = self._merged([*([] if config is None else [config.top]), *self._said])
         if anywhere["keep_best"] is not None and anywhere["metrics"] is not None:
-            self._policy(anywhere)
+            self._sources.best(anywhere, anywhere["keep_best"], os.curdir)
 
     def of(self, directory: OpenDirectory) -> Terms:
         """What holds in a directory, now: to be asked again at each look.
@@ -190,13 +193,36 @@ class Retention:
             [*trusted, *([] if config is None else config.of(directory)), *self._said]
         )
         try:
-            terms = Terms(self._policy(given), retention.protections_of(given), settings)
+            self._expect_best(given)
+            policy = retention.policy_of(given, self._sources, directory.path)
+            terms = Terms(policy, retention.protections_of(given), settings, self._sources.notes)
         except PolicyError as error:
             doubt = (
                 "" if own is None or trusted else f"; {own.file.path} {own.file.distrust}, so it makes none"
             )
-            raise PolicyError(f"{directory.path}: {error}{doubt}") from error
+            raise type(error)(f"{directory.path}: {error}{doubt}") from error
         return terms if own is None or trusted else _with_wishes(terms, own)
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether anything but a directory's own file makes a policy, if only for some directories."""
+        config = self._config()
+        layers = [] if config is None else [config.top, *(layer for _, layer in config.tables)]
+        said = [one for layer in (*layers, *self._said) for one in layer.values.items()]
+        return any(name.startswith("keep") or name == "max_size" for name, value in said if value)
+
+    def has_own(self, path: str) -> bool:
+        """Whether a directory, or one below it, has a file of its own that counts."""
+        if self._given["no_own_config"]:
+            return False
+        return any(os.path.exists(os.path.join(below, CONFIG_FILE)) for below in run_directories(path))
+
+    def _expect_best(self, given: Mapping[str, Any]) -> None:
+        """Sees that whoever says where a metric is says what for; a file need not."""
+        if given["keep_best"] is None and not self._shows_metric:
+            for name in ("metrics", "events"):
+                if any(layer.values.get(name) is not None for layer in self._said):
+                    raise PolicyError(f"--{name} is for --keep-best: say how many of the best are to stay")
 
     def _config(self) -> _Layers | None:
         path = self._given["config"]
@@ -218,24 +244,6 @@ class Retention:
                 values[name] = said[-1].values[name]
                 settings.append(Setting(key, values[name], said[-1].source))
         return values, tuple(settings)
-
-    def _policy(self, given: dict[str, Any]) -> Policy:
-        if given["keep_best"] is None and not any("metrics" in layer.values for layer in self._said):
-            given = {**given, "metrics": None}  # a file has it for where a best is asked for
-        return retention.policy_of(given, self._read_values)
-
-    def _read_values(self, path: str, metric: str) -> Values:
-        from ckptctl.metrics import read_values  # noqa: PLC0415 - few ask for it
-
-        try:
-            found = os.stat(path)
-            seen: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        except (OSError, ValueError):
-            seen = ()
-        before = self._values.get((path, metric))
-        if before is None or before[0] != seen:
-            before = self._values[path, metric] = seen, read_values(path, metric)
-        return before[1]
 
 
 def _with_wishes(terms: Terms, own: _Layers) -> Terms:
@@ -271,7 +279,7 @@ def _with_wishes(terms: Terms, own: _Layers) -> Terms:
         policy,
         protections,
         (*terms.settings, *settings),
-        (f"{note}; left aside: {aside}" if aside else note,),
+        (*terms.notes, f"{note}; left aside: {aside}" if aside else note),
     )
 
 

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptctl.cli import options, retention
+from ckptctl.cli import options, settings
+from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.notify import Notifier
-from ckptctl.posix import reason
+from ckptctl.policy import Policy
+from ckptctl.posix import open_directory, reason
 from ckptctl.render import escape, iso
 from ckptctl.units import format_bytes
 from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ckptctl.tally import Tally
     from ckptctl.voice import Event
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.command(name="watch")
 @options.directories
-@retention.options
+@settings.options
 @options.verify
 @options.workers
 @options.dry_run
@@ -92,11 +94,13 @@ def command(
     \b
     Example:  ckptctl watch --keep 3 -r runs
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    paths = [_lasting(path) for path in directories or (os.curdir,)]
+    retained = settings.Retention(given)
+    _expect_policy(retained, paths, recursive=recursive)
     with contextlib.ExitStack() as held:
         watcher = Watcher(
-            [_lasting(path) for path in directories or (os.curdir,)],
-            retention.policy_of(given),
-            retention.protections_of(given),
+            paths,
+            retained.of,
             latest_filename=latest_filename,
             proofs=held.enter_context(options.proofs(level, workers)),
             recursive=recursive,
@@ -124,6 +128,27 @@ def _lasting(path: str) -> str:
     with contextlib.suppress(OSError):  # it has been deleted already, which is told by whoever goes there
         return os.getcwd() if path == os.curdir else path
     return path
+
+
+def _expect_policy(retained: settings.Retention, paths: Sequence[str], *, recursive: bool) -> None:
+    """Sees that there is something to be watched for, as far as the directories are there.
+
+    Raises:
+        PolicyError: There is no policy, or it makes no sense.
+    """
+    if recursive:
+        if not retained.has_rules and not any(map(retained.has_own, paths)):
+            Policy()  # says so
+        return
+    for path in paths:
+        try:
+            with open_directory(path) as directory:
+                retained.of(directory)
+        except PolicyError:
+            raise
+        except CkptctlError:  # it is not there yet, or its trouble is told when it is looked at
+            if not retained.has_rules:
+                Policy()
 
 
 @contextlib.contextmanager
