@@ -6,6 +6,7 @@ for once, while the other way round it would look missing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -265,7 +266,8 @@ def _v1(
     shards = sorted(group.v1_shards, key=lambda shard: (shard[0].shards, shard[0].shard))
     files = [file for _, file in shards]
     if not files and name in found.bare:
-        files = [file_of(directory, found.bare[name])]
+        with contextlib.suppress(FileNotFoundError):  # it went since it was listed
+            files = [file_of(directory, found.bare[name])]
     if not files or any(file.kind is not FileKind.REGULAR for file in files):
         return None
     witnessed = vouched or group.meta is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import bundle_writer
 import fabricate
 import pytest
+import steps
 from bundle_writer import BundleWriter
 from fabricate import EPOCH
 
@@ -521,3 +522,33 @@ def test_tree_finds_every_run(tmp_path: Path) -> None:
         "b",
         "b/variables",
     ]
+
+
+@pytest.mark.parametrize("victim", ["ckpt-1", "model.ckpt-2", "model.ckpt-3"])
+def test_checkpoint_may_go_at_any_moment(tmp_path: Path, victim: str) -> None:
+    """A trainer deletes while it is looked at: before whichever call it does, the others are listed."""
+
+    def fill(path: Path) -> None:
+        fabricate.run(path, 2)
+        (path / "model.ckpt-2").write_bytes(fabricate.v1())
+        for shard in range(2):
+            (path / f"model.ckpt-3-0000{shard}-of-00002").write_bytes(fabricate.v1())
+        (path / "model.ckpt-2.meta").write_bytes(b"graph")
+
+    fill(tmp_path / "run")
+    rest = {"ckpt-1", "ckpt-2", "model.ckpt-2", "model.ckpt-3"} - {victim}
+    count = steps.in_child(lambda: scan(tmp_path / "run"), lambda _: None, steps.READING)
+    assert count > 10
+    for moment in range(count):
+        fill(tmp_path / "run")
+
+        def go(call: int, moment: int = moment) -> None:
+            if call == moment:
+                for path in (tmp_path / "run").iterdir():
+                    if path.name == victim or path.name.startswith((f"{victim}.", f"{victim}-")):
+                        path.unlink()
+
+        def look() -> None:
+            assert rest <= set(names(scan(tmp_path / "run")))
+
+        steps.in_child(look, go, steps.READING)
