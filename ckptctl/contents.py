@@ -8,6 +8,7 @@ FIFO not waited for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -197,6 +198,8 @@ class Looker:
         except FileNotFoundError:
             return
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # no file can be called so
+                return
             raise CannotReadError(f"{shard} cannot be looked at: {posix.reason(error)}") from error
         raise CannotReadError(f"{shard} is there, and the listing of the directory lacks it")
 
