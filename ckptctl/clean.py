@@ -114,6 +114,10 @@ def clean(
         with recovery.locked(directory, latest_filename) as unlocked:
             made = _plan(directory, older_than, latest_filename)
             announce(made)
+            with posix.signals_held():
+                for one in made.found:
+                    if one.keep is not None and isinstance(one.item, Tree):
+                        _give_back(directory, one.item)
             return _delete(directory, made, stop, [] if unlocked is None else [unlocked])
 
 
@@ -163,6 +167,15 @@ def _remove(directory: OpenDirectory, item: File | Tree) -> int:
             raise removal.WrittenAgainError(item.name)
         return _remove_tree(directory, item)
     return removal.remove(directory.fd, item)
+
+
+def _give_back(directory: OpenDirectory, tree: Tree) -> None:
+    """Gives the files of a tree that stays the names back that a killed run had taken."""
+    with contextlib.suppress(OSError, UnreadableError), posix.open_below(directory, [tree.name]) as inside:
+        for below in tree.trees:
+            _give_back(inside, below)
+        if any(file.name != removal.given_name(file.name) for file in tree.files):
+            removal.recover(inside.fd)
 
 
 def _remove_tree(directory: OpenDirectory, tree: Tree) -> int:

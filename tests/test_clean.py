@@ -398,6 +398,16 @@ def test_what_a_killed_prune_left_is_put_right(tmp_path: Path) -> None:
     assert fabricate.names(tmp_path) == {"ckpt-1", "ckpt-2"}
 
 
+def test_part_that_was_taken_has_its_name_again(tmp_path: Path) -> None:
+    """A clean that was killed among the parts of a save leaves nothing of ours to one that may not go on."""
+    fabricate.run(tmp_path, 1)
+    (tmp_path / "ckpt-9_temp").mkdir()
+    (tmp_path / "ckpt-9_temp" / f".ckptctl-taken-{PART}.{DATA}").write_bytes(b"part")
+    (kept,) = clean(tmp_path).plan.found  # it is young
+    assert kept.keep is not None
+    assert os.listdir(tmp_path / "ckpt-9_temp") == [f"{PART}.{DATA}"]
+
+
 def test_names_keep_nothing_that_goes(tmp_path: Path) -> None:
     """What `ls` takes from the names alone keeps no leftover that a clean deletes or puts right."""
     leave(tmp_path)
