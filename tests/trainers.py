@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -704,6 +705,8 @@ def main() -> None:
     arguments = parser.parse_args()
     run = _Run(arguments.directory, arguments.saves, arguments.delay, arguments.max_to_keep, arguments.report)
     os.makedirs(run.directory, exist_ok=True)
+    # A V1 saver warns at every save; of thousands nobody may be reading, and a full pipe would stop it.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     TRAINERS[arguments.name](run)
     if run.report:
         sys.exit(f"{run.directory}: nothing to restore")
