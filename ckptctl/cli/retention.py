@@ -38,9 +38,7 @@ options = stack(
         help="Keep what was saved so long before the newest, whatever the clock says now.",
     ),
     click.option("--keep-step", type=int, multiple=True, metavar="STEP", help="Keep this step. Repeatable."),
-    click.option(
-        "--keep-best", type=int, metavar="K", help="Keep the K best by a metric that --metrics has."
-    ),
+    click.option("--keep-best", type=int, metavar="K", help="Keep the K best by --metric, wherever it is."),
     metric.options,
     click.option(
         "--max-size",
