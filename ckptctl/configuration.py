@@ -205,8 +205,11 @@ class Files(Generic[_T]):
         try:
             return self._read(path, directory, CONFIG_FILE, follow=False)
         except FileNotFoundError:
-            self._known.pop(path, None)
-            return None
+            if self._known.pop(path, None) is None:
+                return None
+            raise RefusedError(  # an editor may be writing it anew
+                f"{path} has just gone. Nothing is deleted at this look, for it asked for what is to stay"
+            ) from None
         except (OSError, PolicyError, RefusedError) as error:
             raise RefusedError(
                 f"{path}: {posix.reason(error)}. Nothing is deleted, for it may ask for more to be kept. "

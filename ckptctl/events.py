@@ -18,7 +18,7 @@ from ckptctl.eventfile import EventFile
 from ckptctl.matching import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 MAX_DEPTH = 6
 """How deep below the directory events files are looked for."""
@@ -100,9 +100,14 @@ class Events:
         )
 
     def _look(self) -> None:
-        unread = []
+        unread: list[str] = []
+
+        def unlisted(error: OSError) -> None:
+            where = os.path.normpath(os.path.join(self._directory, os.fsdecode(error.filename or "")))
+            unread.append(f"{where} cannot be read: {posix.reason(error)}")
+
         with posix.open_directory(self._directory) as directory:
-            for run, name, fd in _events_files(directory):
+            for run, name, fd in _events_files(directory, unlisted):
                 if (run, name) not in self._files and len(self._files) >= MAX_FILES:
                     raise UnreadableError(
                         f"{self._directory}: more than {MAX_FILES:,} events files here and below: --events "
@@ -132,11 +137,17 @@ class Events:
         """One row of values; a run that went on in another directory (`logs/DATE/train`) is one run."""
         columns = {key: [file.columns[key[1]] for file in files] for key, files in runs.items()}
         spans = sorted(
-            (min(min(one.times) for one in column), max(max(one.times) for one in column))
+            (
+                min(min(one.times) for one in column),
+                max(max(one.times) for one in column),
+                min(min(one.steps) for one in column),
+            )
             for column in columns.values()
         )
         kinds = {(os.path.basename(run), tag) for run, tag in runs}
-        if len(kinds) > 1 or any(later[0] <= earlier[1] for earlier, later in itertools.pairwise(spans)):
+        if len(kinds) > 1 or any(
+            later[0] <= earlier[1] or later[2] <= earlier[2] for earlier, later in itertools.pairwise(spans)
+        ):
             raise self._ambiguous(sorted(_spelled(*key) for key in runs))
         steps, numbers, times = array("q"), array("d"), array("d")
         for column in itertools.chain.from_iterable(columns.values()):
@@ -159,6 +170,7 @@ class Events:
             times=array("d", [times[at] for at in order]),
             until=max(file.until for files in runs.values() for file in files),
             epochs=all(tag.startswith(_KERAS) for _, tag in runs),
+            holes=bool(self.notes),
         )
 
     def _ambiguous(self, spelled: Sequence[str]) -> UnreadableError:
@@ -183,9 +195,14 @@ class Events:
         return UnreadableError(f"{where}; {meant}here are: {', '.join(tags[:_LISTED])}{more}")
 
 
-def _events_files(directory: posix.OpenDirectory) -> Iterator[tuple[str, str, int]]:
-    """The run, the name and the open directory of each file that TensorBoard would read."""
-    walk = os.fwalk(".", dir_fd=directory.fd, follow_symlinks=False)
+def _events_files(
+    directory: posix.OpenDirectory, unread: Callable[[OSError], object]
+) -> Iterator[tuple[str, str, int]]:
+    """The run, the name and the open directory of each file that TensorBoard would read.
+
+    `unread` is told of each directory that cannot be listed.
+    """
+    walk = os.fwalk(".", dir_fd=directory.fd, follow_symlinks=False, onerror=unread)
     for count, (path, below, names, fd) in enumerate(walk):
         if count >= MAX_DIRECTORIES:
             raise UnreadableError(

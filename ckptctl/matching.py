@@ -44,6 +44,8 @@ _RIGHT_AFTER = 1.0
 _JUST = 0.05
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _NOT_YET = "saved after the last value was written, so its own may be yet to come"
+_BEYOND = "its step lies beyond the last of the values, so its own may be yet to come"
+_HOLES = "part of the events could not be read, so its value may be there"
 _BETWEEN = "saved between two values and right beside neither, so which is its cannot be told"
 _NO_TIMES = (
     "all checkpoints are younger than the last value, as after a copy that did not keep their times, so "
@@ -63,6 +65,7 @@ class Values:
         until: Everything that was written up to then has been read; what was saved later may have a value
             that is still in the trainer's memory.
         epochs: Whether the steps are known to count epochs.
+        holes: Whether there may be values that could not be read.
     """
 
     steps: Sequence[int]
@@ -70,6 +73,7 @@ class Values:
     times: Sequence[float] = ()
     until: float = math.inf
     epochs: bool = False
+    holes: bool = False
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -112,6 +116,15 @@ def match(values: Values, newest_first: Sequence[Checkpoint], tolerance: int) ->
         newest_first: The checkpoints.
         tolerance: How many steps the last value before a checkpoint may be away; for what is matched by step.
     """
+    matches = _match(values, newest_first, tolerance)
+    if values.holes:
+        for one in newest_first:
+            if one.name not in matches.found:
+                matches.doubtful.setdefault(one.name, _HOLES)
+    return matches
+
+
+def _match(values: Values, newest_first: Sequence[Checkpoint], tolerance: int) -> Matches:
     if not values.times:
         return _by_step(values, newest_first, tolerance)
     counting = [one for one in newest_first if one.step is not None and one.step_from != _SAVES]
@@ -134,6 +147,8 @@ def _by_step(values: Values, checkpoints: Sequence[Checkpoint], tolerance: int) 
         if at >= 0 and one.step - steps[at] <= tolerance:
             how = "" if steps[at] == one.step else f"at step {steps[at]:,}"
             matches.found[one.name] = Match(last[steps[at]], steps[at], how)
+        elif at == len(steps) - 1 and not values.times:
+            matches.doubtful[one.name] = _BEYOND
         elif at == len(steps) - 1 and _after(one, values):
             matches.doubtful[one.name] = _NOT_YET
     return matches

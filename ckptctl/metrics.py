@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import select
 from typing import Any
 
 from ckptctl.errors import UnreadableError
@@ -13,6 +15,8 @@ from ckptctl.matching import Values
 
 MAX_BYTES = 1 << 26
 """The largest file that is read; a million steps take a third of it."""
+_PATIENCE = 10.0
+"""Seconds for which a FIFO may be silent."""
 
 
 def read_values(path: str, metric: str) -> Values:
@@ -27,8 +31,7 @@ def read_values(path: str, metric: str) -> Values:
         UnreadableError: The file cannot be read, or holds something else.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = _content(path)
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
@@ -38,7 +41,7 @@ def read_values(path: str, metric: str) -> Values:
     rows = _json(path, text) if os.path.splitext(path)[1].lower() == ".json" else _csv(path, text)
     values: dict[int, float] = {}
     for number, row in enumerate(rows, start=1):
-        if row.get(metric) in {None, ""}:  # a row of another metric
+        if row.get(metric) in (None, ""):  # a row of another metric
             continue
         try:
             values[_whole(row["step"])] = float(row[metric])
@@ -49,6 +52,23 @@ def read_values(path: str, metric: str) -> Values:
     if not values:
         raise UnreadableError(f"{path}: no row has a {metric}; --metric says what it is called there")
     return Values(tuple(values), tuple(values.values()))
+
+
+def _content(path: str) -> bytes:
+    """Somewhat more than `MAX_BYTES` at most. A FIFO, as of `<(...)`, is not waited for without end."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        content = b""
+        while len(content) <= MAX_BYTES:
+            if not select.select([fd], [], [], _PATIENCE)[0]:
+                raise BlockingIOError(errno.EAGAIN, "nothing comes out of it")
+            read = os.read(fd, 1 << 20)
+            if not read:
+                break
+            content += read
+        return content
+    finally:
+        os.close(fd)
 
 
 def _whole(value: Any) -> int:
@@ -69,8 +89,9 @@ def _json(path: str, text: str) -> list[dict[str, Any]]:
 
 
 def _csv(path: str, text: str) -> list[dict[str, Any]]:
+    whole = text if text.endswith(("\n", "\r")) else text[: text.rfind("\n") + 1]  # the rest is being written
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""))
+        reader = csv.DictReader(io.StringIO(whole, newline=""))
         rows = list(reader)
     except csv.Error as error:
         raise UnreadableError(f"{path}: expected CSV: {error}") from error

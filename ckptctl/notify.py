@@ -101,6 +101,6 @@ def _watchdog(microseconds: str, pid: str) -> float:
     """In how many seconds at most a sign of life is expected of this process."""
     try:
         seconds = int(microseconds) / _MICRO
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.inf
     return seconds if seconds > 0 and pid == str(os.getpid()) else math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,13 @@ def expect_directory(path: str) -> None:
 def is_directory(path: str) -> bool:
     """Whether a path leads to a directory that is no link."""
     return os.path.isdir(path) and not os.path.islink(path)
+
+
+def is_run(path: str) -> bool:
+    """Whether a trainer has written there, as far as names tell."""
+    with contextlib.suppress(OSError):
+        return any(name == naming.STATE_FILE or naming.parse(name) is not None for name in os.listdir(path))
+    return False
 
 
 def run_directories(root: str) -> Iterator[str]:

@@ -17,11 +17,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from ckptctl import naming, posix, tensorflow
 from ckptctl.contention import Contention
-from ckptctl.errors import CkptctlError, LockedError, SavedModelError, StoppedError, UnreadableError
+from ckptctl.errors import (
+    CkptctlError,
+    LockedError,
+    NoRuleError,
+    SavedModelError,
+    StoppedError,
+    UnreadableError,
+)
 from ckptctl.lookout import Lookout
 from ckptctl.notify import Notifier
 from ckptctl.prune import prune_open
-from ckptctl.roots import is_directory, run_directories
+from ckptctl.roots import is_directory, is_run, run_directories
 from ckptctl.statefile import Memory
 from ckptctl.tally import Tally
 from ckptctl.verify import Level
@@ -253,13 +260,18 @@ class Watcher:
         except (SavedModelError, StoppedError):
             return
         except (CkptctlError, OSError) as error:
-            self.tally.failed(path)
-            self._voice.say_once("refused", path, error=str(error))
+            self._refuse(path, error)
             return
         self.tally.looked(path, report, time.time(), named=not names, verifies=self._verifies)
         for warning in contention.warnings(report):
             self._voice.say("warning", path, warning=warning)
         self._tell(path, report, terms.notes)
+
+    def _refuse(self, path: str, error: Exception) -> None:
+        if isinstance(error, NoRuleError) and self._recursive and not is_run(path):
+            return  # where the runs bring their own policies, what lies between them needs none
+        self.tally.failed(path)
+        self._voice.say_once("refused", path, error=str(error))
 
     def _tell(self, path: str, report: Report, more: Sequence[str]) -> None:
         """Says what came of a look at a directory."""
@@ -276,5 +288,5 @@ class Watcher:
             self._voice.say_once("failed", path, failed=failed)
         elif report.refused is not None:
             self._voice.say_once("refused", path, error=report.refused)
-        else:
+        elif not self._dry_run:  # what it says stays as it is until it changes
             self._voice.forget(path)

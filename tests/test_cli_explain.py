@@ -69,7 +69,7 @@ def test_table(tmp_path: Path, invoke: Invoke) -> None:
 def test_json(tmp_path: Path, invoke: Invoke) -> None:
     """`explain --json` has the keys that the README documents."""
     run = fabricate.run(tmp_path / "run", 3)
-    (tmp_path / "m.csv").write_text("step,acc\n1,0.5\n")
+    (tmp_path / "m.csv").write_text("step,acc\n1,0.5\n3,nan\n")
     arguments = ("--keep=1", "--keep-best=1", f"--metrics={tmp_path / 'm.csv'}", "--metric=acc")
     found = explained(invoke, str(run), *arguments)
     first, second, third = found.pop("checkpoints")

@@ -351,6 +351,24 @@ def test_a_run_that_goes_on_elsewhere(tmp_path: Path) -> None:
         Events(str(tmp_path)).values("epoch_loss")
 
 
+def test_two_experiments_are_not_one_run(tmp_path: Path) -> None:
+    """What begins again at the first step did not go on from what was there."""
+    write(tmp_path / "exp1" / NAME, scalar(1, 0.5, time=10.0), scalar(2, 0.1, time=20.0))
+    write(tmp_path / "exp2" / NAME, scalar(1, 0.4, time=30.0), scalar(2, 0.3, time=40.0))
+    with pytest.raises(UnreadableError, match="several runs"):
+        Events(str(tmp_path)).values("loss")
+
+
+def test_what_is_not_read_may_hold_the_best(tmp_path: Path) -> None:
+    """A garbled record leaves a hole, and whoever has no value may have had it there."""
+    first = scalar(1, 0.5) + scalar(2, 0.1)
+    write(tmp_path / NAME, first[:-3] + b"xyz", scalar(3, 0.3))
+    write(tmp_path / f"{NAME}.2", scalar(4, 0.2))
+    assert Events(str(tmp_path)).values("loss").holes
+    write(tmp_path / "whole" / NAME, first)
+    assert not Events(str(tmp_path / "whole")).values("loss").holes
+
+
 def test_how_a_run_is_named(tmp_path: Path) -> None:
     """By the end of its path, whole names only; tags may hold slashes themselves."""
     write(tmp_path / "logs/validation" / NAME, scalar(1, 0.5), scalar(2, 0.5, "a/b"))

@@ -233,11 +233,21 @@ def test_how_it_was_matched_is_said() -> None:
 
 
 def test_a_file_without_times_goes_by_steps_alone() -> None:
-    """No doubt arises from what a file does not tell."""
+    """No doubt arises but for what lies beyond the last row, and may be yet to come."""
     _, newest_first = made(TABLES["updates: the same step"])
     matches = match(Values([64, 32], [1.0, 2.0]), newest_first, 0)
     assert {name: found.value for name, found in matches.found.items()} == {"a": 2.0, "b": 1.0}
-    assert not matches.doubtful
+    assert matches.doubtful.keys() == {"c"}
+
+
+def test_where_values_may_be_missing_all_without_one_stay() -> None:
+    """What could not be read may be the best."""
+    _, newest_first = made(TABLES["updates: the same step"])
+    values = Values([32], [2.0], [1e12], until=1e12)
+    assert not match(values, newest_first, 0).doubtful
+    matches = match(replace(values, holes=True), newest_first, 0)
+    assert matches.found.keys() | matches.doubtful.keys() == {one.name for one in newest_first}
+    assert matches.doubtful
 
 
 CHECKPOINTS = st.lists(

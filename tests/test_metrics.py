@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ckptctl import metrics
 from ckptctl.errors import UnreadableError
 from ckptctl.metrics import read_values
 
@@ -81,3 +83,33 @@ def test_huge_file(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(UnreadableError, match="more than"):
         read_values(str(path), "loss")
+
+
+def test_a_row_that_is_being_written(tmp_path: Path) -> None:
+    """The last row of a CSV file that ends in the middle of it is no value."""
+    path = tmp_path / "m.csv"
+    path.write_text("step,loss\n1,0.5\n2,0")
+    assert list(read_values(str(path), "loss").steps) == [1]
+
+
+def test_json_of_another_kind(tmp_path: Path) -> None:
+    """An object in a number's place is an error, and no crash."""
+    path = tmp_path / "m.json"
+    path.write_text('[{"step": 1, "loss": {"a": 1}}]')
+    with pytest.raises(UnreadableError, match="row 1"):
+        read_values(str(path), "loss")
+
+
+def test_fifo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is silent is given up, whether or not anybody could write to it."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    monkeypatch.setattr(metrics, "_PATIENCE", 0.05)
+    with pytest.raises(UnreadableError, match="nothing comes out of it"):
+        read_values(str(path), "loss")
+    held = os.open(path, os.O_RDWR)
+    try:
+        with pytest.raises(UnreadableError, match="nothing comes out of it"):
+            read_values(str(path), "loss")
+    finally:
+        os.close(held)

@@ -143,6 +143,8 @@ def test_files_are_read_again(tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match="would keep nothing"):
             retained.of(directory)
         own.unlink()
+        with pytest.raises(RefusedError, match="has just gone"):
+            retained.of(directory)
         assert retained.of(directory).policy.sentence() == "keep the 3 with the lowest loss"
 
 
@@ -232,8 +234,34 @@ def test_a_file_that_changes_meanwhile(
 
     monkeypatch.setattr(Retention, "of", change)
     result = invoke("prune", "--json", *map(str, runs))
-    assert (result.exit_code, len(json.loads(result.stdout)["directories"])) == (2, 2)
+    assert (result.exit_code, len(json.loads(result.stdout)["directories"])) == (4, 2)
     assert [len(fabricate.names(run)) for run in runs] == [1, 3, 1]
+
+
+def test_what_may_be_repeated_adds_up(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment's names are protected beside those of the command line and the file."""
+    run = fabricate.run(tmp_path / "run", 6)
+    write(run / OWN, 'protect = ["ckpt-2"]')
+    monkeypatch.setenv("CKPTCTL_PRUNE_PROTECT", "ckpt-1")
+    monkeypatch.setenv("CKPTCTL_PRUNE_KEEP_STEP", "4")
+    arguments = ("--keep=1", "--keep-step=5", "--protect=ckpt-3", str(run))
+    assert invoke("prune", *arguments).exit_code == 0
+    assert fabricate.names(run) == {f"ckpt-{step}" for step in range(1, 7)}
+    monkeypatch.undo()
+    assert invoke("prune", *arguments).exit_code == 0
+    assert fabricate.names(run) == {f"ckpt-{step}" for step in (2, 3, 5, 6)}
+
+
+@pytest.mark.parametrize("key", ["metrics", "events"])
+def test_paths_that_are_none(tmp_path: Path, invoke: Invoke, key: str) -> None:
+    """No file system has a name with a NUL: the file is refused, and no other directory is."""
+    runs = [fabricate.run(tmp_path / name, 3) for name in "ab"]
+    write(runs[0] / OWN, f'{key} = "a\\u0000b"')
+    result = invoke("prune", "--keep=1", *map(str, runs))
+    assert (result.exit_code, f"{key}: embedded null byte" in result.stderr) == (4, True)
+    assert [len(fabricate.names(run)) for run in runs] == [3, 1]
 
 
 def test_tables_for_directories(tmp_path: Path, invoke: Invoke) -> None:

@@ -166,6 +166,7 @@ class Retention:
             _Layer(words, {name: given[name] for name in _NAMES if source(name) is one})
             for one, words in _SOURCES.items()
         ]
+        self._said.insert(0, _Layer(_SOURCES[ParameterSource.ENVIRONMENT], _overruled()))
         self._named = Files(lambda file: _understood(file, tables=True))
         self._own = Files(lambda file: _understood(file, tables=False))
         self._sources = Sources()
@@ -220,9 +221,11 @@ class Retention:
     def _expect_best(self, given: Mapping[str, Any]) -> None:
         """Sees that whoever says where a metric is says what for; a file need not."""
         if given["keep_best"] is None and not self._shows_metric:
-            for name in ("metrics", "events"):
-                if any(layer.values.get(name) is not None for layer in self._said):
-                    raise PolicyError(f"--{name} is for --keep-best: say how many of the best are to stay")
+            for key, parameter in _PARAMETERS.items():
+                if key.startswith(("metric", "mode", "events")) and any(
+                    layer.values.get(str(parameter.name)) is not None for layer in self._said
+                ):
+                    raise PolicyError(f"--{key} is for --keep-best: say how many of the best are to stay")
 
     def _config(self) -> _Layers | None:
         path = self._given["config"]
@@ -244,6 +247,19 @@ class Retention:
                 values[name] = said[-1].values[name]
                 settings.append(Setting(key, values[name], said[-1].source))
         return values, tuple(settings)
+
+
+def _overruled() -> dict[str, Any]:
+    """What the environment says of options that may be repeated, where the command line has some too."""
+    context = click.get_current_context()
+    found = {}
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if parameter.multiple and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            words = parameter.value_from_envvar(context)
+            if name in _NAMES and words:
+                found[name] = parameter.type_cast_value(context, words)
+    return found
 
 
 def _with_wishes(terms: Terms, own: _Layers) -> Terms:
@@ -361,6 +377,8 @@ def _item(file: ConfigurationFile, key: str, parameter: click.Option, value: Any
         made = parameter.type.convert(str(value), parameter, None)
     except click.BadParameter as error:
         raise PolicyError(f"{key}: {error.message.rstrip('.')}") from error
+    except ValueError as error:  # a path with a NUL
+        raise PolicyError(f"{key}: {error}") from error
     if isinstance(parameter.type, click.Path):
         return os.path.join(os.path.dirname(file.path), str(made))
     return made
