@@ -69,22 +69,9 @@ def parse(text: bytes, keys: Collection[str], *, tables: bool) -> Document:
         tables: Whether there may be tables for directories.
 
     Raises:
-        PolicyError: It is not TOML, or has a key that is not known or a table where none belongs.
+        PolicyError: It is empty or not TOML, or has a key that is not known or a table where none belongs.
     """
-    if len(text) > MAX_BYTES:
-        raise PolicyError(f"it has more than {MAX_BYTES:,} bytes: no policy is as long")
-    if max(map(len, text.split(b"\n"))) > MAX_LINE:
-        raise PolicyError(
-            f"it has a line of more than {MAX_LINE:,} bytes: break it where an array has a comma"
-        )
-    try:
-        found = _loads(text.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise PolicyError("it is not UTF-8, as TOML has to be") from error
-    except RecursionError as error:
-        raise PolicyError("its arrays or tables are nested too deeply") from error
-    except ValueError as error:
-        raise PolicyError(f"it is not TOML: {error}") from error
+    found = _toml(text)
     for_directories = found.pop(DIRECTORIES, {})
     if for_directories and not tables:
         raise PolicyError(f"[{DIRECTORIES}] belongs in a file that --config names")
@@ -99,6 +86,27 @@ def parse(text: bytes, keys: Collection[str], *, tables: bool) -> Document:
             )
         _expect_known(table, keys)
     return Document(found, tuple(for_directories.items()))
+
+
+def _toml(text: bytes) -> dict[str, Any]:
+    """Takes a file's text apart."""
+    if len(text) > MAX_BYTES:
+        raise PolicyError(f"it has more than {MAX_BYTES:,} bytes: no policy is as long")
+    if max(map(len, text.split(b"\n"))) > MAX_LINE:
+        raise PolicyError(
+            f"it has a line of more than {MAX_LINE:,} bytes: break it where an array has a comma"
+        )
+    try:
+        plain = text.decode("utf-8-sig")
+        if not plain.strip():  # an editor leaves it so for a moment while it saves
+            raise PolicyError("it is empty: put a rule into it, or remove it")
+        return _loads(plain)
+    except UnicodeDecodeError as error:
+        raise PolicyError("it is not UTF-8, as TOML has to be") from error
+    except RecursionError as error:
+        raise PolicyError("its arrays or tables are nested too deeply") from error
+    except ValueError as error:
+        raise PolicyError(f"it is not TOML: {error}") from error
 
 
 def _loads(text: str) -> dict[str, Any]:

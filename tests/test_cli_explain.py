@@ -153,6 +153,7 @@ def test_it_needs_no_rights_and_no_lock(tmp_path: Path, invoke: Invoke) -> None:
     [
         (("run",), 2, "say --keep 3"),
         (("run", "--keep", "0"), 2, "at least 1"),
+        (("run", "--keep", "3", "--protect", "best"), 2, "--protect best names no checkpoint in run"),
         (("nowhere", "--keep", "3"), 3, "no such directory"),
         (("orbax", "--keep", "3"), 4, "another program's file"),
         (("empty", "--keep", "3"), 0, ""),

@@ -37,6 +37,8 @@ keep = 1
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf\n", "it is empty"),
         (b"keeep = 3", "no key 'keeep'; the nearest is keep"),
         (b"keep_daily = 3", "the nearest is keep-daily"),
         (b"[keeps]\n", "no key 'keeps'; the nearest is keep"),

@@ -151,6 +151,8 @@ def test_files_are_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "c.toml: it is empty: put a rule into it, or remove it"),
+        ("\n", "it is empty"),
         ("keep = 0", "c.toml: --keep 0 would keep nothing"),
         ("keep = -1", "would keep nothing"),
         (
@@ -401,7 +403,7 @@ def test_nothing_more_goes(
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in mine.items())
     write(place / "c.toml", f'{text}metrics = "m.csv"\n')
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in theirs.items())
-    write(place / "run" / OWN, text, 0o666)
+    write(place / "run" / OWN, f"# theirs\n{text}", 0o666)
     config = f"--config={place / 'c.toml'}"
     directory = Directory("run", ABSENT, tuple(checkpoints))
     deleted = []

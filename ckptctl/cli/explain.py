@@ -9,6 +9,7 @@ import click
 
 from ckptctl import posix
 from ckptctl.cli import options, settings
+from ckptctl.cli.ahead import look_ahead
 from ckptctl.cli.exits import Exit, Outcome, complain
 from ckptctl.explanation import explain
 from ckptctl.prune import prune_open
@@ -48,11 +49,13 @@ def command(
     Example:  ckptctl explain --keep 3 --keep-daily 7
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     retained = settings.Retention(given)
+    paths = directories or (".",)
     outcome = Outcome()
     found: list[dict[str, Any]] = []
     shown = 0
+    look_ahead(paths, retained, given["protect"])
     with options.proofs(level, workers) as proofs:
-        for path in directories or (".",):
+        for path in paths:
             with outcome.directory(), posix.open_directory(path) as directory:
                 terms = retained.of(directory)
                 report = prune_open(

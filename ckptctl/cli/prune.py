@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptctl import naming, posix, render
-from ckptctl.cli import options, retention, settings
+from ckptctl import posix, render
+from ckptctl.cli import options, settings
+from ckptctl.cli.ahead import look_ahead
 from ckptctl.cli.exits import Exit, Outcome, complain
-from ckptctl.errors import CkptctlError, PolicyError
-from ckptctl.plan import matches
 from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    _look_ahead(paths, retained, given["protect"])
+    look_ahead(paths, retained, given["protect"])
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
         for path in outcome.each(paths, signals):
             with outcome.directory(), posix.open_directory(path) as directory:
@@ -116,32 +114,3 @@ def _show(report: Report) -> None:
     if report.refused is not None:
         complain(f"stopped before everything was deleted: {report.refused}")
     click.echo(render.outcome(report))
-
-
-def _look_ahead(paths: tuple[str, ...], retained: settings.Retention, protect: tuple[str, ...]) -> None:
-    """Stops before anything is deleted anywhere if a directory has no policy or a protected name is misspelt.
-
-    Names are all that is looked at here: an entry of a name that is written out will do for it, whatever it
-    is, and a pattern has to fit what looks like a checkpoint.
-
-    Raises:
-        PolicyError: There is such a directory or name.
-    """
-    entries: set[str] = set()
-    for path in paths:
-        try:
-            with posix.open_directory(path) as directory:
-                retained.of(directory)
-                entries.update(os.listdir(directory.fd) if protect else ())
-        except PolicyError:
-            raise
-        except (CkptctlError, OSError):
-            continue  # said when its turn comes
-    numbered = {name for name in entries if naming.parse(name) is None and naming.step_of(name) is not None}
-    names = naming.checkpoints_among(entries) | numbered  # a V1 checkpoint may be a lone file with a number
-    for pattern in retention.protected_names(protect):
-        if pattern not in entries and not any(matches(name, pattern) for name in names):
-            raise PolicyError(
-                f"--protect {pattern} names no checkpoint in {', '.join(paths)}: nothing was deleted; "
-                "`ckptctl ls` shows the names"
-            )
