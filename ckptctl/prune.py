@@ -13,8 +13,9 @@
    path: if that leads elsewhere by now (a mount that went away, another directory in its place), it ends.
 
 A crash at any point leaves leftovers at worst: never a state that names a victim as the latest, never a
-checkpoint with an index and without its data. An entry in the state whose files are gone is harmless to
-TensorFlow, so where the state file cannot be replaced safely it is left alone, and the victims go even so.
+checkpoint with an index and without its data, but for the moment that `ckptctl.removal` tells of. An entry in
+the state whose files are gone is harmless to TensorFlow, so where the state file cannot be replaced safely it
+is left alone, and the victims go even so.
 
 Ctrl-C and the like are heard between two victims, never while the state file or a victim is in hand, so that
 nothing is left half done.

@@ -4,6 +4,10 @@ Between a look at a name and the unlink of that name a trainer can put a new fil
 second time after going back to an older checkpoint. To close that gap the file is first renamed to a private
 name, looked at again, and only then unlinked; if it is not the one that was scanned it gets its name back.
 A kill in between leaves the private name, which tells what the file was called, and `recover` gives it back.
+
+Linux unlinks by name, and by nothing else that could be asked for. So there is one moment that is nobody's: a
+trainer saves a name again between the first look and the rename, and we are killed between the rename and
+the second look. Its file then lies under the private name, whole, until the next run.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import fabricate
 from bundle_writer import BundleWriter
 
-from ckptctl import posix, statefile
+from ckptctl import naming, posix, removal, statefile
 from ckptctl.opened import OpenCheckpoint
 from ckptctl.scan import scan
 from ckptctl.verify import Level, verify
@@ -168,6 +168,12 @@ def names(run: Path) -> set[str]:
 def private(run: Path) -> list[str]:
     """The names of ours that are there."""
     return [str(path) for path in run.rglob(".ckptctl-*")]
+
+
+def taken(run: Path) -> set[str]:
+    """The checkpoints of which a killed run of ours has left a part under a name of ours."""
+    parsed = [naming.parse(removal.given_name(path.name)) for path in run.glob(".ckptctl-taken-*")]
+    return {found.prefix for found in parsed if found is not None}
 
 
 def assert_whole(run: Path, wanted: Iterable[str]) -> None:
