@@ -1,7 +1,8 @@
 """Deletes what a save or a prune that was cut short left behind, where no save can be under way.
 
 Each file is deleted only if it is still the one that was looked at (see `ckptctl.removal`), and a directory
-of parts only if all in it is as it was. Ctrl-C and the like are held back while one of them is in hand.
+of parts only if all in it is as it was, under a private name as a whole. Ctrl-C and the like are held back
+while one of them is in hand.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import leftovers, posix, recovery, removal, statefile
 from ckptctl.errors import PolicyError, UnreadableError
-from ckptctl.leftovers import Leftover, Tree
-from ckptctl.model import Failure
+from ckptctl.model import Failure, File
 from ckptctl.naming import STATE_FILE
 from ckptctl.plan import RESAVE_SECONDS, refuse
 from ckptctl.scan import scan_open
@@ -23,7 +23,7 @@ from ckptctl.scan import scan_open
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckptctl.model import File
+    from ckptctl.leftovers import Leftover, Tree
     from ckptctl.posix import OpenDirectory
 
 OLDER_THAN = 3600.0
@@ -114,10 +114,6 @@ def clean(
         with recovery.locked(directory, latest_filename) as unlocked:
             made = _plan(directory, older_than, latest_filename)
             announce(made)
-            with posix.signals_held():
-                for one in made.found:
-                    if one.keep is not None and isinstance(one.item, Tree):
-                        _give_back(directory, one.item)
             return _delete(directory, made, stop, [] if unlocked is None else [unlocked])
 
 
@@ -157,33 +153,41 @@ def _delete(
 
 
 def _remove(directory: OpenDirectory, item: File | Tree) -> int:
-    if isinstance(item, Tree):
-        found = leftovers.look(directory, item.name)
-        if found.unknown is not None and found.unknown.endswith(leftovers.UNREADABLE):
-            with contextlib.suppress(FileNotFoundError):
-                os.stat(item.name, dir_fd=directory.fd, follow_symlinks=False)
-                raise UnreadableError(f"{item.name} cannot be read again")
-        if found != item:
-            raise removal.WrittenAgainError(item.name)
-        return _remove_tree(directory, item)
-    return removal.remove(directory.fd, item)
-
-
-def _give_back(directory: OpenDirectory, tree: Tree) -> None:
-    """Gives the files of a tree that stays the names back that a killed run had taken."""
-    with contextlib.suppress(OSError, UnreadableError), posix.open_below(directory, [tree.name]) as inside:
-        for below in tree.trees:
-            _give_back(inside, below)
-        if any(file.name != removal.given_name(file.name) for file in tree.files):
-            removal.recover(inside.fd)
-
-
-def _remove_tree(directory: OpenDirectory, tree: Tree) -> int:
-    freed = 0
-    with posix.open_below(directory, [tree.name]) as inside:
-        for below in tree.trees:
-            freed += _remove_tree(inside, below)
-        for file in tree.files:
-            freed += removal.remove(inside.fd, file)
-    os.rmdir(tree.name, dir_fd=directory.fd)
+    if isinstance(item, File):
+        return removal.remove(directory.fd, item)
+    _expect(item, _look(directory, item.name))
+    taken = removal.take(directory.fd, item.name)
+    try:
+        # The rename has changed when it was changed last, and nothing else.
+        _expect(item, replace(_look(directory, taken), name=item.name, changed=item.changed))
+        with posix.open_below(directory, [taken]) as inside:
+            freed = _empty(inside, item)
+        os.rmdir(taken, dir_fd=directory.fd)
+    except BaseException:
+        removal.give_back(directory.fd, taken)
+        raise
     return freed
+
+
+def _look(directory: OpenDirectory, name: str) -> Tree:
+    found = leftovers.look(directory, name)
+    if found.unknown is not None and found.unknown.endswith(leftovers.UNREADABLE):
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            raise UnreadableError(f"{name} cannot be read again")
+    return found
+
+
+def _expect(tree: Tree, found: Tree) -> None:
+    if found != tree:
+        raise removal.WrittenAgainError(tree.name)
+
+
+def _empty(inside: OpenDirectory, tree: Tree) -> int:
+    """Deletes what is in a tree that nobody else knows by its name any more."""
+    freed = 0
+    for below in tree.trees:
+        with posix.open_below(inside, [below.name]) as deeper:
+            freed += _empty(deeper, below)
+        os.rmdir(below.name, dir_fd=inside.fd)
+    return freed + sum(removal.unlink(inside.fd, file, file.name) for file in tree.files)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ckptctl.model import Directory
     from ckptctl.posix import OpenDirectory
 
+_TOO_LONG = "its name is too long to be deleted safely"
 _META_FIELDS = range(1, 8)
 _MAX_META_FIELDS = 10_000
 _LENGTH_DELIMITED = 2
@@ -143,6 +144,7 @@ def look(directory: OpenDirectory, name: str) -> Tree:
 
 def _tree(inside: OpenDirectory, name: str) -> Tree:
     files, trees, unknown, size = [], [], None, 0
+    given = removal.given_name(name)
     own = os.fstat(inside.fd)
     changed = max(own.st_mtime, own.st_ctime)
     with os.scandir(inside.fd) as entries:
@@ -150,9 +152,9 @@ def _tree(inside: OpenDirectory, name: str) -> Tree:
             found = entry.stat(follow_symlinks=False)
             changed = max(changed, found.st_mtime, found.st_ctime)
             size += found.st_size if entry.is_file(follow_symlinks=False) else 0
-            if entry.is_file(follow_symlinks=False) and belongs(name, removal.given_name(entry.name)):
+            if entry.is_file(follow_symlinks=False) and belongs(given, entry.name):
                 files.append(File(entry.name, found.st_size, found.st_mtime_ns, found.st_ino))
-            elif entry.is_dir(follow_symlinks=False) and nests(name, entry.name):
+            elif entry.is_dir(follow_symlinks=False) and nests(given, entry.name):
                 trees.append(look(inside, entry.name))
                 changed = max(changed, trees[-1].changed)
                 size += trees[-1].bytes
@@ -166,7 +168,9 @@ def _tree(inside: OpenDirectory, name: str) -> Tree:
 def _described(directory: OpenDirectory, item: File | Tree, names: Names, listing: Listing) -> Leftover:
     if isinstance(item, Tree):
         empty = not (item.files or item.trees or item.unknown)
-        what, _, keep = names.of_tree(item.name, empty=empty)
+        what, _, keep = names.of_tree(removal.given_name(item.name), empty=empty)
+        if keep is None and not removal.is_removable(item.name):
+            keep = _TOO_LONG
         if keep is None and item.unknown is not None:
             keep = f"no save puts there what is in it: {item.unknown}"
         return Leftover(item, what, keep)
@@ -178,8 +182,8 @@ def _described(directory: OpenDirectory, item: File | Tree, names: Names, listin
         keep = "it is not a regular file"
     elif parsed is not None and parsed.role is naming.Role.META:
         keep = _why_meta_stays(directory, item.name, prefix, listing)
-    elif not removal.is_removable(item):
-        keep = "its name is too long to be deleted safely"
+    elif not removal.is_removable(item.name):
+        keep = _TOO_LONG
     return Leftover(item, what, keep)
 
 

@@ -117,8 +117,8 @@ def checkpoints_among(entries: Collection[str]) -> set[str]:
 
 
 def is_leftover_directory(name: str) -> bool:
-    """Tells whether a directory is one in which savers put parts before they rename them."""
-    return _LEFTOVER_DIRECTORY.fullmatch(name) is not None
+    """Tells whether a directory is one in which savers put parts before they rename them, or one of ours."""
+    return name.startswith(PRIVATE_PREFIX) or _LEFTOVER_DIRECTORY.fullmatch(name) is not None
 
 
 def step_of(name: str) -> int | None:

@@ -287,7 +287,7 @@ def exchange(directory: int, one: str, other: str) -> None:
 
 
 def rename_new(directory: int, old: str, new: str) -> None:
-    """Renames a file to a name that is free.
+    """Renames a file, or a directory, to a name that is free.
 
     Raises:
         FileExistsError: It is not free.
@@ -296,6 +296,9 @@ def rename_new(directory: int, old: str, new: str) -> None:
     try:
         _renameat2(directory, old, new, _RENAME_NOREPLACE)
     except NotImplementedError:
+        if stat.S_ISDIR(os.stat(old, dir_fd=directory, follow_symlinks=False).st_mode):
+            os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)  # onto an empty one at most
+            return
         os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         os.unlink(old, dir_fd=directory)
 

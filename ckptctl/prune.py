@@ -304,7 +304,7 @@ class _Work:
                 break
             if name not in self.victims:
                 continue
-            if not all(map(removal.is_removable, decision.checkpoint.files)):
+            if not all(removal.is_removable(file.name) for file in decision.checkpoint.files):
                 failed.append(Failure(name, "its name is too long to be deleted safely"))
                 continue
             try:

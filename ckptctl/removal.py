@@ -1,4 +1,4 @@
-"""Removes one file, unless somebody wrote it again since it was looked at.
+"""Removes a file, unless somebody wrote it again since it was looked at.
 
 Between a look at a name and the unlink of that name a trainer can put a new file there: it saves `ckpt-5` a
 second time after going back to an older checkpoint. To close that gap the file is first renamed to a private
@@ -46,50 +46,76 @@ def remove(directory: int, file: File) -> int:
         WrittenAgainError: Something else bears that name now.
         OSError: It cannot be removed.
     """
-    taken = _TAKEN + file.name
     try:
         _check(file, directory, file.name)
-        os.rename(file.name, taken, src_dir_fd=directory, dst_dir_fd=directory)
+        taken = take(directory, file.name)
     except FileNotFoundError:
         _expect_gone(directory, file.name)
         return 0
     try:
-        found = _check(file, directory, taken)
-        os.unlink(taken, dir_fd=directory)
+        return unlink(directory, file, taken)
     except BaseException:
-        _give_back(directory, taken)
+        give_back(directory, taken)
         raise
+
+
+def take(directory: int, name: str) -> str:
+    """Renames a file, or a directory with all that is in it, to a private name; no trainer knows of that.
+
+    Returns:
+        The private name, for `give_back`.
+    """
+    taken = _TAKEN + name
+    os.rename(name, taken, src_dir_fd=directory, dst_dir_fd=directory)
+    return taken
+
+
+def unlink(directory: int, file: File, name: str) -> int:
+    """Unlinks what was taken, by itself or with its directory. See `remove`.
+
+    Args:
+        directory: The descriptor of the directory that holds it.
+        file: What was scanned.
+        name: What it is called now.
+    """
+    found = _check(file, directory, name)
+    os.unlink(name, dir_fd=directory)
     return found.st_size if found.st_nlink == 1 else 0
 
 
-def is_removable(file: File) -> bool:
+def is_removable(name: str) -> bool:
     """Whether the private name that a removal needs is one that a file system takes."""
-    return len(os.fsencode(_TAKEN + file.name)) <= _NAME_MAX
+    return len(os.fsencode(_TAKEN + name)) <= _NAME_MAX
 
 
 def given_name(name: str) -> str:
-    """What a file is called without the private name that a killed `remove` may have left it."""
+    """What something is called without the private name that a killed run may have left it."""
     while name.startswith(_TAKEN):
         name = name.removeprefix(_TAKEN)
     return name
 
 
 def recover(directory: int) -> None:
-    """Gives files back their names that a killed `remove` had taken. The caller holds the directory's lock.
+    """Gives back the names that a killed run had taken. The caller holds the directory's lock.
 
     Raises:
         OSError: One of them cannot be renamed.
     """
     for entry in os.listdir(directory):
         if entry.startswith(_TAKEN):
-            _give_back(directory, entry)
+            give_back(directory, entry)
 
 
-def _give_back(directory: int, taken: str) -> None:
+def give_back(directory: int, taken: str) -> None:
+    """Gives what was taken its name again, unless something newer bears it.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
     try:
-        posix.rename_new(directory, taken, taken.removeprefix(_TAKEN))
+        posix.rename_new(directory, taken, given_name(taken))
     except FileExistsError:
-        # A newer file has the name: the one that was taken would be overwritten by now.
+        # The file that was taken would be overwritten by now. A directory waits for `ckptctl clean`.
         with contextlib.suppress(IsADirectoryError):
             os.unlink(taken, dir_fd=directory)
 

@@ -23,6 +23,8 @@ from ckptctl.clean import clean
 from ckptctl.errors import LockedError, PolicyError, RefusedError, UnreadableError
 from ckptctl.leftover_names import Names
 from ckptctl.pins import pin
+from ckptctl.policy import Newest, Policy
+from ckptctl.prune import prune
 from ckptctl.scan import scan
 
 if TYPE_CHECKING:
@@ -398,14 +400,28 @@ def test_what_a_killed_prune_left_is_put_right(tmp_path: Path) -> None:
     assert fabricate.names(tmp_path) == {"ckpt-1", "ckpt-2"}
 
 
-def test_part_that_was_taken_has_its_name_again(tmp_path: Path) -> None:
-    """A clean that was killed among the parts of a save leaves nothing of ours to one that may not go on."""
+def test_tree_that_was_taken_has_its_name_again(tmp_path: Path) -> None:
+    """Any command that comes after a clean that was killed gives the parts of a save their directory back."""
     fabricate.run(tmp_path, 1)
-    (tmp_path / "ckpt-9_temp").mkdir()
-    (tmp_path / "ckpt-9_temp" / f".ckptctl-taken-{PART}.{DATA}").write_bytes(b"part")
+    put(tmp_path, f".ckptctl-taken-workertemp_3/ckpt-9_temp/{PART}.{DATA}")
+    assert [file.name for file in scan(tmp_path).leftovers] == [".ckptctl-taken-workertemp_3"]
+    prune(tmp_path, Policy((Newest(1),)))
     (kept,) = clean(tmp_path).plan.found  # it is young
+    assert (kept.path, kept.what) == ("workertemp_3", "parts of a save")
     assert kept.keep is not None
-    assert os.listdir(tmp_path / "ckpt-9_temp") == [f"{PART}.{DATA}"]
+
+
+@later
+def test_tree_that_was_taken_and_saved_again(tmp_path: Path) -> None:
+    """Where a new save has made the directory anew, both go once it is quiet, and neither into the other."""
+    fabricate.run(tmp_path, 1)
+    put(tmp_path, f".ckptctl-taken-ckpt-9_temp/{PART}.{DATA}", b"old")
+    put(tmp_path, f"ckpt-9_temp/{PART}.{DATA}", b"new")
+    prune(tmp_path, Policy((Newest(1),)))
+    assert (tmp_path / f"ckpt-9_temp/{PART}.{DATA}").read_bytes() == b"new"
+    report = clean(tmp_path)
+    assert (report.deleted, report.freed_bytes) == ((".ckptctl-taken-ckpt-9_temp", "ckpt-9_temp"), 6)
+    assert not list(tmp_path.glob("*_temp"))
 
 
 def test_names_keep_nothing_that_goes(tmp_path: Path) -> None:
