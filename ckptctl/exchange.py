@@ -182,18 +182,19 @@ def replace_alone(directory: int, name: str, base: Snapshot, text: bytes) -> Sna
     return ours
 
 
-def recover(directory: int, name: str) -> None:
+def recover(directory: int, name: str, names: Iterable[str]) -> None:
     """Finishes or undoes what a killed `replace` left behind. The caller holds the directory's lock.
 
     Args:
         directory: A descriptor.
         name: The name of the file that was being replaced.
+        names: What there is in the directory under private names.
 
     Raises:
         OSError: Something cannot be read, written or removed; it is left for the next time.
         RefusedError: The same, of something that is not a regular file.
     """
-    for entry in sorted(os.listdir(directory)):
+    for entry in names:
         if entry.startswith(UNFINISHED):
             os.unlink(entry, dir_fd=directory)
         elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):

@@ -74,14 +74,17 @@ class Proofs:
 
         found = os.fstat(directory.fd)
         known = self._verdicts.get((found.st_dev, found.st_ino), {})
-        files = {checkpoint.files for checkpoint in scanned.checkpoints}
-        verdicts = {one: verdict for one, verdict in known.items() if one in files}
+        verdicts: dict[tuple[File, ...], Verdict] = {}
+        if known:
+            files = {checkpoint.files for checkpoint in scanned.checkpoints}
+            verdicts = {one: verdict for one, verdict in known.items() if one in files}
         self._verdicts[found.st_dev, found.st_ino] = verdicts
         while True:
-            scanned = replace(
-                scanned,
-                checkpoints=tuple(_judged(one, verdicts.get(one.files)) for one in scanned.checkpoints),
-            )
+            if verdicts:
+                scanned = replace(
+                    scanned,
+                    checkpoints=tuple(_judged(one, verdicts.get(one.files)) for one in scanned.checkpoints),
+                )
             made = decide(scanned)
             counting = [one.checkpoint for one in made.keep if one.counts]
             unproved = [one for one in counting if self.asks(one) and one.files not in verdicts]

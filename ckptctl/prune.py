@@ -304,7 +304,7 @@ class _Work:
                 break
             if name not in self.victims:
                 continue
-            if not all(removal.is_removable(file.name) for file in decision.checkpoint.files):
+            if not removal.is_removable(max([file.name for file in decision.checkpoint.files], key=len)):
                 failed.append(Failure(name, "its name is too long to be deleted safely"))
                 continue
             try:

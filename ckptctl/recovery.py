@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from ckptctl import exchange, posix, removal
 from ckptctl.errors import RefusedError
+from ckptctl.naming import PRIVATE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +39,9 @@ def locked(directory: OpenDirectory, latest_filename: str) -> Iterator[str | Non
 
 def _recover(directory: OpenDirectory, latest_filename: str) -> None:
     try:
-        removal.recover(directory.fd)
-        exchange.recover(directory.fd, latest_filename)
+        ours = sorted(name for name in os.listdir(directory.fd) if name.startswith(PRIVATE_PREFIX))
+        removal.recover(directory.fd, ours)
+        exchange.recover(directory.fd, latest_filename, ours)
     except OSError as error:
         raise RefusedError(
             f"{directory.path}: what an interrupted run left behind cannot be put right: "

@@ -22,6 +22,8 @@ from ckptctl import posix
 from ckptctl.naming import PRIVATE_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ckptctl.model import File
 
 _TAKEN = PRIVATE_PREFIX + "taken-"
@@ -95,13 +97,17 @@ def given_name(name: str) -> str:
     return name
 
 
-def recover(directory: int) -> None:
+def recover(directory: int, names: Iterable[str]) -> None:
     """Gives back the names that a killed run had taken. The caller holds the directory's lock.
+
+    Args:
+        directory: A descriptor.
+        names: What there is in it under private names.
 
     Raises:
         OSError: One of them cannot be renamed.
     """
-    for entry in os.listdir(directory):
+    for entry in names:
         if entry.startswith(_TAKEN):
             give_back(directory, entry)
 

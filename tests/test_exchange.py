@@ -166,10 +166,10 @@ def _kill_and_recover(
     assert (path / NAME).exists()
     if recovery_killed_at is not None:
         steps.in_child(
-            lambda: exchange.recover(directory, NAME),
+            lambda: exchange.recover(directory, NAME, sorted(os.listdir(directory))),
             lambda call: steps.kill() if call == recovery_killed_at else None,
         )
-    exchange.recover(directory, NAME)
+    exchange.recover(directory, NAME, sorted(os.listdir(directory)))
     text = (path / NAME).read_bytes()
     assert text.startswith(b"word %d\n" % len(spoken.read_bytes())), (
         killed_at,
@@ -186,7 +186,7 @@ def test_recovery_leaves_another_state_file_alone(tmp_path: Path, directory: int
     steps.in_child(lambda: replace(directory), lambda call: steps.kill() if call == 7 else None)
     before = sorted(private(tmp_path))
     assert any(name.startswith(".ckptctl-state-") for name in before)
-    exchange.recover(directory, "my_state")
+    exchange.recover(directory, "my_state", os.listdir(directory))
     assert sorted(private(tmp_path)) == before
 
 
