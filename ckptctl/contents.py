@@ -52,6 +52,7 @@ class Contents(NamedTuple):
         details: What it holds, if that is asked for and can be told.
         corrupt: Whether the problem is one that no save under way explains.
         doubt: Why nothing can be told.
+        unlike: Whether the index is none, so that names alone say that it is a checkpoint.
     """
 
     problem: str | None = None
@@ -59,6 +60,7 @@ class Contents(NamedTuple):
     details: Details | None = None
     corrupt: bool = False
     doubt: str | None = None
+    unlike: bool = False
 
 
 class _ScannedFile:
@@ -120,7 +122,7 @@ class Looker:
             CannotReadError: Its index cannot be read, or it cannot be told whether a shard is there.
         """
         if not index_file.size:
-            return Contents("its index is empty")
+            return Contents("its index is empty", unlike=True)
         fd = self._directory.fd
         try:
             with _ScannedFile(fd, index_file.name, index_file.size) as source:
@@ -128,7 +130,7 @@ class Looker:
         except UnsupportedError as error:
             raise CannotReadError(_plain(error, index_file.name)) from error
         except BundleError as error:
-            return Contents(_plain(error, index_file.name))
+            return Contents(_plain(error, index_file.name), unlike=True)
         except OSError as error:
             raise CannotReadError("its index cannot be read") from error
         known = index.kind.index if isinstance(index, Likeness) else index

@@ -204,7 +204,7 @@ def _group(
         group = found.groups.get(name) or Group()
         entry = listed.get(name)
         if group.index is not None:
-            made: _Made | None = _v2(looker, name, group, group.index)
+            made: _Made | None = _v2(looker, name, group, group.index, vouched=entry is not None)
         else:
             made = _v1(directory, looker, found, name, group, vouched=entry is not None)
         if made is None:
@@ -230,8 +230,11 @@ class _Made(NamedTuple):
     seen: Contents = Contents()
 
 
-def _v2(looker: Looker, name: str, group: Group, index: File) -> _Made:
-    """An index with its shards: those of the last save, and any that an older one in other numbers left."""
+def _v2(looker: Looker, name: str, group: Group, index: File, *, vouched: bool) -> _Made:
+    """An index with its shards: those of the last save, and any that an older one in other numbers left.
+
+    Other programs have files called `faiss.index`, and data sets `train.data-00000-of-00003` beside one.
+    """
     shards = group.shards
     if len(shards) > 1:
         shards.sort(key=lambda shard: (shard[0].shards, shard[0].shard))
@@ -250,6 +253,8 @@ def _v2(looker: Looker, name: str, group: Group, index: File) -> _Made:
         except CannotReadError as error:
             seen = _unknown(error)
         problem = seen.problem
+        if seen.unlike and not vouched and (not shards or naming.step_of(name) is None):
+            seen = seen._replace(doubt=f"a damaged checkpoint, or another program's: {problem}")
     status = Status.BROKEN if seen.corrupt else Status.COMPLETE
     return _Made(name, Format.V2, status, index, files, group.meta, problem, seen)
 
