@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from ckptctl.model import Checkpoint, State
 
 
+_SKEW_SECONDS = 10.0
+"""By how much the clock that dates the files, a file server's, may be ahead of the trainer's."""
+
+
 def is_preserved(state: State, saved: float | None, step: int | None) -> bool:
     """Whether an unlisted checkpoint may be one that a CheckpointManager left to be kept for ever."""
     if state.last_preserved is None or saved is None:
         return False
-    if saved <= state.last_preserved:
+    if saved <= state.last_preserved + _SKEW_SECONDS:
         return True
     # In a copy that did not keep the times, the time of an unlisted checkpoint is the copy's and tells
     # nothing: it is then later than the trainer's last save of a higher step.

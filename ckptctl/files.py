@@ -145,8 +145,12 @@ def _tree(directory: OpenDirectory, entry: os.DirEntry[str]) -> File:
 
 
 def _inside(directory: OpenDirectory, target: str) -> str:
-    """The name in the directory that a link leads to, or an empty one."""
+    """The name in the directory that a link leads to, by whatever path; an empty one for others."""
     parent, base = posixpath.split(posixpath.normpath(target))
-    if parent and parent not in {os.path.abspath(directory.path), os.path.realpath(directory.path)}:
-        return ""
+    if parent:
+        try:
+            if not os.path.samestat(os.stat(parent, dir_fd=directory.fd), os.fstat(directory.fd)):
+                return ""
+        except (OSError, ValueError):
+            return ""
     return base

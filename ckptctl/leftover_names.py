@@ -55,12 +55,14 @@ class Names:
         trained: Whether a trainer has been there: a whole checkpoint, or a state file.
         counted_on: The prefixes of the latest in the state and of all that is pinned.
         known: Those that the state lists, and those of the checkpoints that are there without their numbers.
+        above: What the state's paths lead through: a trainer may save to any directory.
         latest_filename: The state file's name.
     """
 
     trained: bool
     counted_on: frozenset[str]
     known: frozenset[str]
+    above: frozenset[str]
     latest_filename: str
 
     @classmethod
@@ -68,11 +70,13 @@ class Names:
         """Those of a directory that was scanned."""
         state = scanned.state
         latest = set() if state.latest is None else {state.latest.name}
+        listed = (*state.entries, *([] if state.latest is None else [state.latest]))
         whole = [one.name for one in scanned.checkpoints if one.complete]
         return cls(
             bool(whole) or state.status is not StateStatus.ABSENT,
             frozenset(latest | set(scanned.pins.names)),
             frozenset(latest | {entry.name for entry in state.entries} | {_stem(name) for name in whole}),
+            frozenset(part for entry in listed for part in entry.path.split("/")[:-1]),
             latest_filename,
         )
 
@@ -113,6 +117,8 @@ class Names:
             empty: Whether nothing is in it: then there is nothing else to tell it by.
         """
         match = _PARTS.fullmatch(name)
+        if name in self.above:
+            return Told("a directory", keep="the state file lists what is in it")
         if match is None:
             known = _WORKER.fullmatch(name) is not None
             return self._told("parts of a save", "", None if known else "no save gives a directory that name")

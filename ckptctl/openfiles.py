@@ -55,12 +55,15 @@ def users(directory: OpenDirectory, files: Iterable[File]) -> Users:
             f"{directory.path}: who has its files open is told by /proc alone, which is not there"
         )
     device = os.fstat(directory.fd).st_dev
-    wanted = {file.inode: file.name for file in files}
+    wanted: dict[int, list[str]] = {}  # a file may have several names
+    for file in files:
+        wanted.setdefault(file.inode, []).append(file.name)
     found = Users()
     for pid in filter(str.isdigit, os.listdir(_PROC)):
         try:
             for inode in _inodes(f"{_PROC}/{pid}", device, wanted):
-                found.pids.setdefault(wanted[inode], int(pid))
+                for name in wanted[inode]:
+                    found.pids.setdefault(name, int(pid))
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
         except PermissionError:
@@ -72,7 +75,7 @@ def users(directory: OpenDirectory, files: Iterable[File]) -> Users:
     return found
 
 
-def _inodes(process: str, device: int, wanted: dict[int, str]) -> Iterator[int]:
+def _inodes(process: str, device: int, wanted: dict[int, list[str]]) -> Iterator[int]:
     """Which of the files one process has open, or mapped."""
     with os.scandir(f"{process}/fd") as descriptors:
         for descriptor in descriptors:
@@ -89,5 +92,6 @@ def _inodes(process: str, device: int, wanted: dict[int, str]) -> Iterator[int]:
                 continue
             its = os.makedev(int(mapping["major"], 16), int(mapping["minor"], 16))
             name = os.path.basename(mapping["path"].removesuffix(b" (deleted)"))
-            if its == device or name == os.fsencode(wanted[inode]).replace(b"\n", rb"\012"):
+            names = [os.fsencode(one).replace(b"\n", rb"\012") for one in wanted[inode]]
+            if its == device or name in names:
                 yield inode

@@ -126,6 +126,17 @@ STAYS = {
 
 
 @later
+def test_directory_that_the_state_leads_into_stays(tmp_path: Path) -> None:
+    """A trainer may save to a directory that is called like one of parts."""
+    run = fabricate.run(tmp_path, 1)
+    fabricate.run(run / "workertemp_1", 2)
+    (run / "checkpoint").write_text(fabricate.state_text(["ckpt-1", "workertemp_1/ckpt-2"]))
+    (kept,) = clean(run).plan.found
+    assert (kept.path, kept.keep) == ("workertemp_1", "the state file lists what is in it")
+    assert fabricate.names(run / "workertemp_1") == {"ckpt-1", "ckpt-2"}
+
+
+@later
 def test_names_that_only_look_like_it_stay(tmp_path: Path) -> None:
     """One file that no save puts there keeps a whole directory, which is named with that file."""
     fabricate.run(tmp_path, 1)

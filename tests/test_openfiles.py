@@ -102,6 +102,16 @@ def test_file_is_known_by_its_inode(tmp_path: Path, way: str) -> None:
         assert "ckpt-2" not in prune(run, THREE, SKIP_OPEN).deleted
 
 
+@pytest.mark.parametrize("how", ["open", "mapped"])
+def test_every_name_of_a_file_counts(tmp_path: Path, how: str) -> None:
+    """A checkpoint with hard links beside it stays under each name: a reader may go on by any."""
+    run = fabricate.run(tmp_path, 6, listed=3)
+    for file in list(run.glob("ckpt-2.*")):
+        file.with_name(file.name.replace("ckpt-2", "keep-2")).hardlink_to(file)
+    with reader(run / "ckpt-2.index", how):
+        assert prune(run, THREE, SKIP_OPEN).deleted == ("ckpt-1", "ckpt-3")
+
+
 def test_name_with_a_line_break_that_is_mapped(tmp_path: Path) -> None:
     """The kernel writes a line break in a mapped file's name as its octal number."""
     odd = "odd\n(deleted) -1"

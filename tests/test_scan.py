@@ -440,6 +440,12 @@ def test_preserved_ones_are_known_by_time(tmp_path: Path) -> None:
     assert [one.preserved for one in scan(tmp_path, now=OLD).checkpoints] == [True] * 3 + [False] * 3
 
 
+def test_preserved_ones_are_known_by_another_clock(tmp_path: Path) -> None:
+    """A file server's clock that is some seconds ahead of the trainer's lets none of them go."""
+    fabricate.run(tmp_path, 6, listed=2, last_preserved=EPOCH + 119)  # ckpt-3's file says 121
+    assert [one.preserved for one in scan(tmp_path, now=OLD).checkpoints] == [True] * 3 + [False] * 3
+
+
 def test_preserved_ones_are_known_in_a_copy_without_times(tmp_path: Path) -> None:
     """Where a copy has lost the times, an unlisted older step may be preserved too."""
     fabricate.run(tmp_path, 6, listed=2, last_preserved=EPOCH + 130)
@@ -459,6 +465,19 @@ def test_links_are_not_regular_files(tmp_path: Path) -> None:
     assert found["best"].complete
     assert set(found["ckpt-1"].linked_from) == {"best.index", "best.data-00000-of-00001"}
     assert found["bad"].status is Status.BROKEN
+
+
+@pytest.mark.parametrize(
+    "target", ["ckpt-1", "./ckpt-1", "../run/ckpt-1", "../alias/ckpt-1", "{}/alias/ckpt-1"]
+)
+def test_link_called_like_a_checkpoint(tmp_path: Path, target: str) -> None:
+    """A link to a prefix leads to no file, and means the checkpoint all the same, by whatever path."""
+    run = fabricate.run(tmp_path / "run", 2)
+    (tmp_path / "alias").symlink_to(run)
+    (run / "best").symlink_to(target.format(tmp_path))
+    (run / "other").symlink_to(tmp_path / "elsewhere" / "ckpt-2")
+    found = {one.name: one.linked_from for one in scan(run).checkpoints}
+    assert found == {"ckpt-1": ("best",), "ckpt-2": ()}
 
 
 def test_directory_called_like_an_index(tmp_path: Path) -> None:
