@@ -176,6 +176,7 @@ class Checkpoint:
         shards: The data files.
         meta: `P.meta`, a TF1 MetaGraphDef.
         latest: Whether the state file names it as the latest.
+        latest_elsewhere: Whether the usual state file does, where one of another name was asked for.
         listed: Whether the state file names it at all.
         preserved: Unlisted, and no later than `last_preserved_timestamp`: a CheckpointManager with
             `keep_checkpoint_every_n_hours` may have left it to be kept for ever.
@@ -197,6 +198,7 @@ class Checkpoint:
     shards: tuple[File, ...] = ()
     meta: File | None = None
     latest: bool = False
+    latest_elsewhere: bool = False
     listed: bool = False
     preserved: bool = False
     pinned: bool = False

@@ -273,6 +273,8 @@ def _protections(
     found = []
     if checkpoint.latest:
         found.append("the latest in the state file")
+    if checkpoint.latest_elsewhere:
+        found.append(f"the latest in {naming.STATE_FILE}, the usual state file")
     if checkpoint.name in newest:
         found.append(newest[checkpoint.name])
     if checkpoint.status is Status.SAVING:

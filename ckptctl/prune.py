@@ -126,9 +126,10 @@ def prune_open(
         state, snapshot = statefile.read(directory, latest_filename, memory)
         if snapshot is not None:
             snapshot.close()
-        made = work.plan(state)
-        announce(made)
-        return Report(made, dry_run=True, notes=tuple(work.notes))
+        with contextlib.closing(work):
+            made = work.plan(state)
+            announce(made)
+            return Report(made, dry_run=True, notes=tuple(work.notes))
     with recovery.locked(directory, latest_filename) as unlocked:
         if unlocked is not None:
             work.notes.append(unlocked)
@@ -151,6 +152,8 @@ class _Work:
     state: State = ABSENT
     current: Snapshot | None = None
     """The file that `state` was read from, held open."""
+    usual: Snapshot | None = None
+    """The usual state file, where one of another name was asked for."""
     victims: dict[str, Checkpoint] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     """What the state lists and the disk does not have; it goes from the state together with the victims."""
@@ -158,12 +161,34 @@ class _Work:
     def plan(self, state: State) -> Plan:
         self.state = state
         statefile.refuse_misspelt(self.directory, self.latest_filename, state)
-        scanned = scan_open(self.directory, state)
+        scanned = self._heard(scan_open(self.directory, state))
         self.missing = {c.name for c in scanned.checkpoints if c.status is Status.MISSING}
         made = self.proofs.plan(self.directory, scanned, self._decide, self.stop)
         if not made.delete or not self.protections.skip_open:
             return made
         return self.proofs.plan(self.directory, self._used(scanned), self._decide, self.stop)
+
+    def _heard(self, scanned: Directory) -> Directory:
+        """What was scanned, with the latest of the usual state file: another Saver's, or TensorFlow's own."""
+        if self.latest_filename == STATE_FILE:
+            return scanned
+        if self.usual is not None:
+            self.usual.close()
+        state, self.usual = statefile.read(self.directory, STATE_FILE, self.memory)
+        if state.problem is not None:
+            raise RefusedError(
+                f"{self.directory.path}: {STATE_FILE}, the usual state file, cannot be read: "
+                f"{state.problem}. What it names as the latest has to stay: `ckptctl repair` mends it, or "
+                "move it aside"
+            )
+        latest = None if state.latest is None else state.latest.name
+        return replace(
+            scanned,
+            checkpoints=tuple(
+                replace(one, latest_elsewhere=True) if one.name == latest else one
+                for one in scanned.checkpoints
+            ),
+        )
 
     def _used(self, scanned: Directory) -> Directory:
         """What was scanned, with who has it open."""
@@ -184,7 +209,7 @@ class _Work:
 
     def run(self, announce: Callable[[Plan], None]) -> Report:
         with contextlib.ExitStack() as held:
-            held.callback(self._let_go)
+            held.callback(self.close)
             state, self.current = statefile.read(self.directory, self.latest_filename, self.memory)
             made = self.plan(state)
             announce(made)
@@ -315,7 +340,8 @@ class _Work:
                 del self.victims[name]
             except OSError as error:
                 failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}"))
-        spared = tuple(d.checkpoint.name for d in made.delete if d.checkpoint.name not in self.victims)
+        done = {*self.victims, *deleted, *(failure.name for failure in failed)}
+        spared = tuple(d.checkpoint.name for d in made.delete if d.checkpoint.name not in done)
         return Report(made, False, tuple(deleted), spared, tuple(failed), freed, refused=refused)
 
     def _look_again(self) -> None:
@@ -331,7 +357,7 @@ class _Work:
         try:
             if self._is_current():
                 return
-            self._let_go()
+            self.close()
             state, self.current = statefile.read(self.directory, self.latest_filename, self.memory)
             self._derive(state)
         except OSError as error:
@@ -340,14 +366,19 @@ class _Work:
             ) from error
 
     def _is_current(self) -> bool:
-        """Whether the state file is the one that was read last, or still absent."""
-        if self.current is not None:
-            return self.current.is_current(self.directory.fd, self.latest_filename)
-        try:
-            os.stat(self.latest_filename, dir_fd=self.directory.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return True
-        return False
+        """Whether the state files are those that were read last, or still absent."""
+        known = [(self.latest_filename, self.current)]
+        if self.latest_filename != STATE_FILE:
+            known.append((STATE_FILE, self.usual))
+        for name, snapshot in known:
+            if snapshot is not None:
+                if not snapshot.is_current(self.directory.fd, name):
+                    return False
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(name, dir_fd=self.directory.fd, follow_symlinks=False)
+                return False
+        return True
 
     def _derive(self, state: State) -> None:
         """Keeps as victims only what is one by the trainer's newest words too. Raises: see `_look_again`."""
@@ -359,7 +390,9 @@ class _Work:
             if name in now and now[name].files == victim.files
         }
 
-    def _let_go(self) -> None:
-        if self.current is not None:
-            self.current.close()
-            self.current = None
+    def close(self) -> None:
+        """Lets the state files go."""
+        for snapshot in (self.current, self.usual):
+            if snapshot is not None:
+                snapshot.close()
+        self.current = self.usual = None

@@ -20,7 +20,7 @@ from conftest import unprivileged
 from fabricate import EPOCH
 
 import ckptctl
-from ckptctl import posix
+from ckptctl import posix, removal
 from ckptctl.errors import LockedError, RefusedError, UnreadableError
 from ckptctl.model import StateStatus
 from ckptctl.plan import Protections
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import Invoke
+
+    from ckptctl.model import File
 
 THREE = Policy((Newest(3),))
 NEWEST = {"ckpt-4", "ckpt-5", "ckpt-6"}
@@ -663,3 +665,46 @@ def test_files_that_may_not_be_opened_can_be_deleted(tmp_path: Path) -> None:
     assert (run / "checkpoint").read_bytes() == before
     assert "the state file was left alone: Operation not permitted" in done.stderr
     assert not private(run)
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["from the start", "meanwhile"])
+def test_latest_of_the_usual_state_file_stays(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    speaks: bool,  # noqa: FBT001
+) -> None:
+    """Where another state file is asked for, what `checkpoint` names as the latest stays too."""
+    fabricate.run(tmp_path, 8, listed=0)
+    (tmp_path / "best").write_text(fabricate.state_text(["ckpt-7"], timestamps=False))
+
+    def goes_back() -> None:
+        (tmp_path / "own").write_text(fabricate.state_text(["ckpt-5"], timestamps=False))
+        (tmp_path / "own").rename(tmp_path / "checkpoint")
+
+    if speaks:
+        remove = removal.remove
+
+        def removing(directory: int, file: File) -> int:
+            goes_back()
+            return remove(directory, file)
+
+        monkeypatch.setattr(removal, "remove", removing)
+    else:
+        goes_back()
+    report = prune(tmp_path, Policy((Newest(1),)), latest_filename="best")
+    assert fabricate.names(tmp_path) == {"ckpt-5", "ckpt-7", "ckpt-8"}
+    if speaks:
+        assert report.spared == ("ckpt-5",)
+    else:
+        kept = {one.checkpoint.name: one.reasons for one in report.plan.keep}
+        assert kept["ckpt-5"] == ("the latest in checkpoint, the usual state file",)
+
+
+def test_usual_state_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Its last word is unknown, and nothing is deleted."""
+    fabricate.run(tmp_path, 6)
+    (tmp_path / "checkpoint").rename(tmp_path / "best")
+    (tmp_path / "checkpoint").write_bytes(b"\x82\xa5epoch")
+    with pytest.raises(RefusedError, match="checkpoint, the usual state file, cannot be read"):
+        prune(tmp_path, THREE, latest_filename="best")
+    assert len(fabricate.names(tmp_path)) == 6
