@@ -82,7 +82,7 @@ def file_of(directory: OpenDirectory, entry: os.DirEntry[str]) -> File:
     """
     found = entry.stat(follow_symlinks=False)
     if stat.S_ISREG(found.st_mode):
-        return File(entry.name, found.st_size, found.st_mtime_ns, found.st_ino)
+        return File(entry.name, found.st_size, found.st_mtime_ns, found.st_ino, ctime_ns=found.st_ctime_ns)
     kind, size = FileKind.OTHER, 0
     if stat.S_ISLNK(found.st_mode):
         with contextlib.suppress(OSError):

@@ -87,6 +87,7 @@ class File(NamedTuple):
         mtime_ns: Nanoseconds since the epoch.
         inode: Together with size and mtime it tells whether the file was written again since.
         kind: Regular, link, or something else.
+        ctime_ns: When it was changed last in any way, renamed or given another time; 0 if nobody asked.
     """
 
     name: str
@@ -94,11 +95,17 @@ class File(NamedTuple):
     mtime_ns: int
     inode: int
     kind: FileKind = FileKind.REGULAR
+    ctime_ns: int = 0
 
     @property
     def mtime(self) -> float:
         """Seconds since the epoch."""
         return self.mtime_ns / 1e9
+
+    @property
+    def came(self) -> float:
+        """When it was written or put here, by the later of its times: a copy may keep the former."""
+        return max(self.mtime_ns, self.ctime_ns) / 1e9
 
 
 class Format(enum.Enum):
@@ -115,7 +122,7 @@ class Status(enum.Enum):
 
     COMPLETE = "complete"
     SAVING = "saving"
-    """Incomplete and young: a trainer may be writing it."""
+    """Incomplete and young: a trainer may be writing it, or a copy be under way."""
     BROKEN = "broken"
     """Incomplete and old, or proven corrupt."""
     MISSING = "missing"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ckptctl.posix import OpenDirectory
 
 SAVING_SECONDS = 3600.0
-"""How long after its last write an incomplete checkpoint counts as being saved."""
+"""How long after it was written, or put there, an incomplete checkpoint counts as being saved."""
 
 
 def scan(
@@ -325,7 +325,7 @@ def _described(
     first = index or (shards[0] if shards else None)
     saved = None if first is None else first.mtime
     if problem is not None and status is Status.COMPLETE:
-        youngest = max(file.mtime for file in (index, *shards, meta) if file is not None)
+        youngest = max(file.came for file in (index, *shards, meta) if file is not None)
         status = Status.SAVING if now - youngest < SAVING_SECONDS else Status.BROKEN
     if entry is not None and entry.timestamp is not None and math.isfinite(entry.timestamp):
         saved = entry.timestamp

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
+import time
+import types
 from typing import TYPE_CHECKING
 
 from bundle_writer import BundleWriter, v1_table
@@ -11,6 +14,8 @@ from bundle_writer import BundleWriter, v1_table
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    import pytest
 
 _UINT8 = 4
 
@@ -122,3 +127,9 @@ def contents(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Two hours from now, for a module: change times cannot be set back, so the clock is set forward."""
+    ahead = types.SimpleNamespace(time=lambda: time.time() + 7200)
+    monkeypatch.setattr(importlib.import_module(module), "time", ahead)

@@ -41,9 +41,8 @@ META = b"\x0a\x05\x2a\x03abc\x12\x02\x0a\x00"  # a MetaGraphDef with a meta_info
 
 @pytest.fixture
 def _later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hours from now: change times cannot be set back, so the clock is set forward."""
-    ahead = types.SimpleNamespace(time=lambda: time.time() + 7200)
-    monkeypatch.setattr(importlib.import_module("ckptctl.clean"), "time", ahead)
+    """Two hours from now."""
+    fabricate.set_clock(monkeypatch, "ckptctl.clean")
 
 
 later = pytest.mark.usefixtures("_later")

@@ -359,8 +359,11 @@ def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
     assert fabricate.contents(run) == before
 
 
-def test_ls_names_the_command_that_mends(tmp_path: Path, invoke: Invoke) -> None:
+def test_ls_names_the_command_that_mends(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each kind of trouble that the listing shows comes with its remedy; a sound directory has none."""
+    fabricate.set_clock(monkeypatch, "ckptctl.scan")
     run = fabricate.run(tmp_path / "a run", 3)
     path = f"'{run}'"
     for name in ("train.data-00000-of-00001", "notes.meta", "x.tmp00112233445566778899aabbccddeeff"):

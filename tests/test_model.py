@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fabricate
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -59,6 +60,8 @@ class Lives(RuleBasedStateMachine):
     def begin(self) -> None:
         """An empty directory."""
         tensorflow.use(tensorflow.Reader.PROTOBUF)
+        self.clock = pytest.MonkeyPatch()
+        fabricate.set_clock(self.clock, "ckptctl.scan")  # so that damage is not taken for a save under way
         self.path = Path(tempfile.mkdtemp())
         self.there: list[Saved] = []
         self.listed: list[str] = []
@@ -69,6 +72,7 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Nothing stays behind."""
         tensorflow.use(tensorflow.Reader.TENSORFLOW)
+        self.clock.undo()
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write_state(self) -> None:

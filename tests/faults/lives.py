@@ -6,11 +6,9 @@ each can be put before any system call of ours. It outlives us: how far it is st
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import time
-import types
 from typing import TYPE_CHECKING
 
 import fabricate
@@ -137,8 +135,7 @@ def index(save: int) -> bytes:
 
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hours from now, for `clean`: change times cannot be set back."""
-    ahead = types.SimpleNamespace(time=lambda: time.time() + 7200)
-    monkeypatch.setattr(importlib.import_module("ckptctl.clean"), "time", ahead)
+    fabricate.set_clock(monkeypatch, "ckptctl.clean")
 
 
 def begin(run: Path, *, mend: bool = False) -> None:
