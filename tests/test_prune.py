@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fabricate
@@ -30,24 +28,14 @@ from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import Invoke
 
-    from ckptctl.model import File
+    from ckptctl.model import File, Plan
 
 THREE = Policy((Newest(3),))
 NEWEST = {"ckpt-4", "ckpt-5", "ckpt-6"}
-
-
-@pytest.fixture
-def in_memory(tmp_path: Path) -> Iterator[Path]:
-    """A directory for what is run hundreds of times: no disk is waited for, if there is one in memory."""
-    memory = "/dev/shm"  # noqa: S108 - an own directory is made in it
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as path:
-        yield Path(path)
 
 
 def private(path: Path) -> list[str]:
@@ -255,6 +243,13 @@ def test_file_with_another_name_frees_nothing(tmp_path: Path) -> None:
     assert prune(tmp_path, THREE).freed_bytes == len(fabricate.index())
 
 
+def put_state(path: Path, text: str) -> None:
+    """What a trainer says, by a rename over its state file."""
+    temporary = path / ("checkpoint.tmp" + "0" * 32)
+    temporary.write_text(text)
+    temporary.rename(path / "checkpoint")
+
+
 def trainer_saves(path: Path, step: int) -> None:
     """A save of a CheckpointManager that keeps all: data renamed, index written in place, state renamed."""
     data = path / f"ckpt-{step}.data-00000-of-00001"
@@ -263,9 +258,54 @@ def trainer_saves(path: Path, step: int) -> None:
     part.rename(data)
     (path / f"ckpt-{step}.index").write_bytes(fabricate.index(size=120))
     listed = [f"ckpt-{n}" for n in (*range(1, 7), step)]
-    temporary = path / ("checkpoint.tmp" + "0" * 32)
-    temporary.write_text(fabricate.state_text(listed, timestamps=False))
-    temporary.rename(path / "checkpoint")
+    put_state(path, fabricate.state_text(listed, timestamps=False))
+
+
+def test_first_state_file_is_heard(tmp_path: Path) -> None:
+    """A trainer that has not saved before and names a victim between plan and deletion keeps it."""
+    fabricate.run(tmp_path, 6, listed=0)
+    said = fabricate.state_text(["ckpt-2"], timestamps=False)
+    report = prune(tmp_path, THREE, announce=lambda _: put_state(tmp_path, said))
+    assert (report.deleted, report.spared) == (("ckpt-1", "ckpt-3"), ("ckpt-2",))
+    assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
+    assert (tmp_path / "checkpoint").read_text() == said
+
+
+def test_victim_whose_data_are_new_keeps_its_index(tmp_path: Path) -> None:
+    """Where the trainer spoke, a victim by its new words too stays if not all its files are as they were."""
+    fabricate.run(tmp_path, 6)
+    data = tmp_path / "ckpt-2.data-00000-of-00001"
+
+    def save_half(_: Plan) -> None:
+        (tmp_path / "part").write_bytes(b"n" * 100)
+        os.utime(tmp_path / "part", (EPOCH, EPOCH))  # by a clock that was wrong: not young
+        (tmp_path / "part").rename(data)
+        put_state(tmp_path, (tmp_path / "checkpoint").read_text())
+
+    report = prune(tmp_path, THREE, announce=save_half)
+    assert (report.deleted, report.spared) == (("ckpt-1", "ckpt-3"), ("ckpt-2",))
+    assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
+    assert data.read_bytes() == b"n" * 100
+
+
+@pytest.mark.parametrize("state", ["3 paths and 2 timestamps", "a latest that is not there"])
+def test_what_the_state_lists_is_dropped_only_where_it_can_be(tmp_path: Path, state: str) -> None:
+    """Nobody knows which of two times is whose of three; and the latest is the trainer's last word."""
+    if state.startswith("3"):
+        fabricate.run(tmp_path, 6, listed=3)
+        lines = (tmp_path / "checkpoint").read_text().splitlines(keepends=True)
+        text = "".join(line for line in lines if str(EPOCH + 60.5 * 4) not in line)
+    else:
+        fabricate.run(tmp_path, 6, listed=0)
+        text = fabricate.state_text(["ckpt-4", "ckpt-5", "ckpt-9"], timestamps=False)
+    (tmp_path / "checkpoint").write_text(text)
+    assert len(prune(tmp_path, Policy((Newest(1),))).deleted) == 5
+    after = (tmp_path / "checkpoint").read_text()
+    if state.startswith("3"):
+        assert after == text
+    else:
+        lines = [line for line in after.splitlines() if not line.startswith("#")]
+        assert lines == fabricate.state_text(["ckpt-9"], timestamps=False).splitlines()
 
 
 def test_name_that_is_being_saved_again_is_no_victim(in_memory: Path) -> None:
@@ -467,10 +507,22 @@ def test_listing_that_lacks_a_shard_breaks_no_checkpoint(tmp_path: Path) -> None
     assert any("is there, and the listing of the directory lacks it" in reason for reason in why)
 
 
-@pytest.mark.parametrize("call", ["fsync", "write"])
+KEPT_FILES = 2 * len(NEWEST)
+"""An index and a shard of each."""
+
+
+@pytest.mark.parametrize(
+    ("call", "listed", "calls"),
+    [
+        ("write", 6, 1),
+        ("fsync", 6, 3 + KEPT_FILES + 2),  # the new state twice and the directory, what stays, both again
+        ("fsync", 1, KEPT_FILES + 2),  # what stays, the state as it is, the directory
+    ],
+    ids=["write", "fsync", "fsync beside a state that lists the latest alone"],
+)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_disk_that_fails_deletes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, listed: int, calls: int, number: int
 ) -> None:
     """Whichever write or fsync fails, the state stays as it is and nothing is deleted."""
     real = getattr(os, call)
@@ -484,7 +536,8 @@ def test_disk_that_fails_deletes_nothing(
 
     monkeypatch.setattr(os, call, failing)
     for moment in range(20):  # noqa: B007 - read in `failing`
-        run = fresh(tmp_path / "run")
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        run = fabricate.run(tmp_path / "run", 6, listed=listed, timestamps=False)
         before = fabricate.contents(run)
         done.clear()
         try:
@@ -498,7 +551,24 @@ def test_disk_that_fails_deletes_nothing(
             continue
         assert fabricate.names(run) == NEWEST
         break
-    assert moment >= (9 if call == "fsync" else 1)
+    assert moment == calls
+
+
+def test_what_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the state lists the latest alone, so that it is left as it is, it has to be on the disk too."""
+    fabricate.run(tmp_path, 6, listed=1)
+    stays = [tmp_path, *tmp_path.glob("ckpt-[456].*"), tmp_path / "checkpoint"]
+    fsync = os.fsync
+    synced: set[int] = set()
+
+    def noted(fd: int) -> None:
+        assert len(fabricate.names(tmp_path)) == 6, "nothing is deleted before"
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert len(prune(tmp_path, THREE).deleted) == 3
+    assert synced == {path.stat().st_ino for path in stays}
 
 
 @pytest.mark.parametrize("place", [None, "another", "link"])
