@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shutil
@@ -567,6 +568,29 @@ def test_tree_that_changes_in_the_meantime(
     report = clean(tmp_path)
     assert (report.deleted, report.spared) == ((f"ckpt-8.{DATA}",), ("ckpt-9_temp",))
     assert (tmp_path / "ckpt-9_temp" / f"{PART}.{DATA}").exists() == (change is written_into)
+
+
+@later
+@pytest.mark.parametrize("name", ["ckpt-9_temp", ".ckptctl-taken-ckpt-9_temp"], ids=["before", "taken"])
+def test_tree_that_cannot_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An error of the disk is told as one, and not taken for something that a trainer wrote."""
+    fabricate.run(tmp_path, 1)
+    put(tmp_path, f"ckpt-8.{DATA}")
+    put(tmp_path, f"ckpt-9_temp/{PART}.{DATA}")
+    opened = os.open
+
+    def failing(path: str, *arguments: int, **options: int) -> int:
+        if path == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *arguments, **options)
+
+    report = clean(tmp_path, announce=lambda _: monkeypatch.setattr(os, "open", failing))
+    monkeypatch.undo()
+    assert (report.deleted, report.spared) == ((f"ckpt-8.{DATA}",), ())
+    (failure,) = report.failed
+    assert failure.name == "ckpt-9_temp"
+    assert failure.error.endswith("ckpt-9_temp cannot be read again")
+    assert os.listdir(tmp_path / "ckpt-9_temp") == [f"{PART}.{DATA}"]
 
 
 # Beside TensorFlow

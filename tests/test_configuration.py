@@ -209,6 +209,18 @@ def test_who_may_put_it_there(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
+def test_directory_that_others_may_write_by_now(tmp_path: Path) -> None:
+    """A file that stays as it is is trusted no more once its directory is one where others put files."""
+    (tmp_path / "ckptctl.toml").touch(0o644)
+    tmp_path.chmod(0o755)
+    known = files()
+    with posix.open_directory(str(tmp_path)) as directory:
+        assert not str(known.own(directory)).startswith("lies")
+        tmp_path.chmod(0o1777)
+        assert str(known.own(directory)).startswith("lies where others may put files (mode 1777)")
+    tmp_path.chmod(0o700)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 def test_who_wrote_it(tmp_path: Path) -> None:
     """Another user's file is theirs, root's is as good as one's own."""

@@ -117,6 +117,11 @@ CASES = {
         ["ckpt-1", "ckpt-3", "ckpt-4", "ckpt-5"],
         Protections(min_age=60),
     ),
+    "what a wrong clock wrote in the far future is not young": Case(
+        [made(1, age=-1e6), *(made(n) for n in range(2, 6))],
+        ["ckpt-3", "ckpt-4", "ckpt-5"],
+        Protections(min_age=60),
+    ),
     "without a minimum age a file from the future is no younger than others": Case(
         [made(1, age=-1e6), *(made(n) for n in range(2, 6))], ["ckpt-3", "ckpt-4", "ckpt-5"]
     ),
@@ -137,6 +142,11 @@ CASES = {
     "with --order the user has decided": Case(
         [made(1), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
         ["ckpt-4", "ckpt-5", "ckpt-6"],
+        Protections(order=Order.TIME),
+    ),
+    "what is saved again stays with --order too": Case(
+        [made(1), made(2, age=1), *(made(n) for n in range(3, 7))],
+        ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"],
         Protections(order=Order.TIME),
     ),
     "a run that saves fast is no run that saves again": Case(
@@ -182,6 +192,20 @@ CASES = {
             *(made(n, name=f"ckpt-{n // 100}", step_from="optimizer/iter") for n in (600, 700, 800)),
         ],
         ["ckpt-9", "ckpt-6", "ckpt-7", "ckpt-8"],
+    ),
+    "a broken one whose step counts something else goes by the number in its name": Case(
+        [
+            made(500, name="ckpt-5", status=Status.BROKEN, step_from="optimizer/iter"),
+            *(made(n, step_from="name") for n in (6, 7, 8)),
+        ],
+        ["ckpt-6", "ckpt-7", "ckpt-8"],
+    ),
+    "a broken one of a later step stays, whatever its name": Case(
+        [
+            made(900, name="ckpt-5", status=Status.BROKEN, step_from="optimizer/iter"),
+            *(made(n, name=f"ckpt-{n // 100}", step_from="optimizer/iter") for n in (600, 700, 800)),
+        ],
+        ["ckpt-5", "ckpt-6", "ckpt-7", "ckpt-8"],
     ),
     "names without steps go by time": Case([made(None, name=name) for name in "zyxw"], ["y", "x", "w"]),
     "the latest is gone: the newest that are there stay": Case(

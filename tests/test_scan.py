@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bundle_writer
 import fabricate
@@ -546,6 +547,55 @@ def test_tree_finds_every_run(tmp_path: Path) -> None:
         "b",
         "b/variables",
     ]
+
+
+def test_listed_one_may_come_at_any_moment(tmp_path: Path) -> None:
+    """What the state lists and is saved between the listing and the look makes no listing a short one."""
+    run = tmp_path / "run"
+
+    def lacking() -> None:
+        shutil.rmtree(run, ignore_errors=True)
+        fabricate.run(run, 3)
+        for file in run.glob("ckpt-2.*"):
+            file.unlink()
+
+    def save_at(moment: int | None) -> int:
+        def before(call: int) -> None:
+            if call == moment:
+                fabricate.checkpoint(run, "ckpt-2")
+
+        return steps.in_child(lambda: scan(run), before)
+
+    lacking()
+    for moment in range(save_at(None)):
+        lacking()
+        save_at(moment)
+
+
+def test_look_that_fails_is_no_absence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk does not tell whether a listed checkpoint is there, the directory is not planned on."""
+    fabricate.run(tmp_path, 3)
+    (tmp_path / "ckpt-2.index").unlink()
+    look = os.stat
+
+    def failing(path: str, **options: Any) -> os.stat_result:
+        if path == "ckpt-2.index":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    with pytest.raises(UnreadableError, match="cannot be listed: Input/output error"):
+        scan(tmp_path, now=OLD)
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "-inf"])
+def test_time_that_is_none_is_taken_from_the_file(tmp_path: Path, time: str) -> None:
+    """A timestamp of the state that is no time tells nothing: the index's own counts."""
+    fabricate.run(tmp_path, 2)
+    text = fabricate.state_text(["ckpt-1", "ckpt-2"]).replace(f"{EPOCH}.0", time)
+    assert time in text
+    (tmp_path / "checkpoint").write_text(text)
+    assert [one.saved for one in scan(tmp_path, now=OLD).checkpoints] == [EPOCH, EPOCH + 60.5]
 
 
 @pytest.mark.parametrize("victim", ["ckpt-1", "model.ckpt-2", "model.ckpt-3"])

@@ -34,10 +34,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def read(path: Path, memory: statefile.Memory) -> State:
+def read(path: Path, memory: statefile.Memory, name: str = "checkpoint") -> State:
     """Reads the state of a directory."""
     with posix.open_directory(os.fspath(path)) as directory:
-        state, snapshot = statefile.read(directory, "checkpoint", memory)
+        state, snapshot = statefile.read(directory, name, memory)
         if snapshot is not None:
             snapshot.close()
         return state
@@ -93,3 +93,35 @@ def test_where_a_path_leads_is_looked_at_each_time(tmp_path: Path, asked: list[s
     (entry,) = read(run, memory).entries
     assert entry.foreign
     assert len(asked) == 1
+
+
+def test_each_state_file_of_a_directory_is_remembered(tmp_path: Path, asked: list[str]) -> None:
+    """Two savers in one directory, looked at in turn, are not parsed again either."""
+    memory = statefile.Memory()
+    (tmp_path / "checkpoint").write_text(state_text("a-1"))
+    (tmp_path / "second").write_text(state_text("b-1"))
+    for _ in range(2):
+        assert [entry.name for entry in read(tmp_path, memory).entries] == ["a-1"]
+        assert [entry.name for entry in read(tmp_path, memory, "second").entries] == ["b-1"]
+    assert len(asked) == 2
+
+
+def test_what_was_written_while_tensorflow_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow may have read more than we did: where our text stands again, that is not what it said."""
+    memory = statefile.Memory()
+    state = tmp_path / "checkpoint"
+    ours, longer = state_text("a-1"), state_text("a-1", "a-2")
+    state.write_text(ours)
+    answer = tensorflow.get_checkpoint_state
+
+    def written_first(directory: str, latest_filename: str) -> Any | None:
+        state.write_text(longer)  # in place
+        return answer(directory, latest_filename)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorflow, "get_checkpoint_state", written_first)
+        assert [entry.name for entry in read(tmp_path, memory).entries] == ["a-1", "a-2"]
+    state.write_text(ours)
+    assert [entry.name for entry in read(tmp_path, memory).entries] == ["a-1"]
