@@ -22,7 +22,7 @@ from ckptctl.errors import RefusedError
 from ckptctl.exchange import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NAME = "checkpoint"
 VICTIM = b"victim\n"
@@ -198,6 +198,24 @@ def test_in_place_edit_is_a_word_too(tmp_path: Path, directory: int) -> None:
     assert (tmp_path / NAME).read_bytes().startswith(b"word 1\n")
 
 
+def test_same_words_said_again_are_heard(tmp_path: Path, directory: int) -> None:
+    """A manager writes its state twice at each save: the second is a word too, though it says the same."""
+    state = tmp_path / NAME
+    edited: list[Snapshot] = []
+
+    def edit(words: Snapshot) -> bytes:
+        edited.append(words)
+        return without_victim(words)
+
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+        (tmp_path / "trainer").write_bytes(base.text)
+        (tmp_path / "trainer").rename(state)
+        exchange.replace(directory, NAME, base, edit).close()
+        assert [words is base for words in edited] == [True, False]
+    assert VICTIM not in state.read_bytes()
+    assert not private(tmp_path)
+
+
 def test_state_that_is_gone_stays_gone(tmp_path: Path, directory: int) -> None:
     """A state that was deleted in between is not made again."""
     with contextlib.closing(Snapshot.take(directory, NAME)) as base:
@@ -259,6 +277,83 @@ def test_text_that_may_not_be_on_the_disk_is_taken_back(tmp_path: Path, director
         assert not private(tmp_path)
     assert failures == 3
     assert VICTIM not in (tmp_path / NAME).read_bytes()
+
+
+@contextlib.contextmanager
+def before_each_exchange(act: Callable[[int], object]) -> Iterator[None]:
+    """Has something happen just before each exchange of names; it is told the exchange's number from 0."""
+    swap, numbers = posix.exchange, itertools.count()
+
+    def acted(directory: int, one: str, other: str) -> None:
+        act(next(numbers))
+        swap(directory, one, other)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posix, "exchange", acted)
+        yield
+
+
+@pytest.mark.parametrize("more", [1, 64, 4000])
+def test_reader_is_not_cut_short_by_the_next_word(tmp_path: Path, directory: int, more: int) -> None:
+    """A reader that has opened a somewhat longer word than the last finds no shorter file by its name."""
+    state = tmp_path / NAME
+    opened: list[int] = []
+
+    def speak_at_length(number: int) -> None:
+        if number == 0:
+            (tmp_path / "trainer").write_bytes(b"word 1\n" + VICTIM + b"x" * more + b"\n")
+            (tmp_path / "trainer").rename(state)
+        else:
+            assert state.stat().st_size >= opened[-1]
+        opened.append(state.stat().st_size)
+
+    with before_each_exchange(speak_at_length):
+        replace(directory)
+    assert state.stat().st_size >= opened[-1]
+    assert state.read_bytes().startswith(b"word 1\n")
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("words", [1, 2, 3])
+def test_words_are_put_back_while_the_writer_speaks(tmp_path: Path, directory: int, words: int) -> None:
+    """Where the disk is full once the writer has spoken, its last word stands, however often it goes on."""
+    write, writes = os.write, itertools.count()
+
+    def full(fd: int, text: bytes) -> int:
+        if next(writes) > 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, text)
+
+    def speak_too(number: int) -> None:
+        if number <= words:
+            speak(tmp_path, number + 1)
+
+    with before_each_exchange(speak_too), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            replace(directory)
+    assert (tmp_path / NAME).read_bytes() == b"word %d\n" % (words + 1) + VICTIM
+    assert not private(tmp_path)
+
+
+def test_word_that_comes_while_another_kind_gets_its_place_back(tmp_path: Path, directory: int) -> None:
+    """What the writer says just then is kept, and takes its place as soon as that is free."""
+    state = tmp_path / NAME
+
+    def put(number: int) -> None:
+        if number == 0:
+            state.unlink()
+            os.mkfifo(state)
+        else:
+            speak(tmp_path, 1)
+
+    with before_each_exchange(put), pytest.raises(RefusedError, match="replaced by something"):
+        replace(directory)
+    assert stat.S_ISFIFO(state.lstat().st_mode)
+    state.unlink()
+    exchange.recover(directory, NAME, private(tmp_path))
+    assert state.read_bytes() == b"word 1\n" + VICTIM
+    assert not private(tmp_path)
 
 
 def test_many_words_in_one_replacement(tmp_path: Path, directory: int) -> None:

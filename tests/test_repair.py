@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -10,6 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import bundle_writer
 import fabricate
 import pytest
 import steps
@@ -29,6 +31,7 @@ from ckptctl.scan import scan
 from ckptctl.verify import Level
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 DATA = Proofs(Level.DATA)
@@ -253,6 +256,44 @@ def test_newer_one_that_cannot_be_read_is_not_passed_over(
     assert fabricate.contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("state", ["its latest is gone", "absent"])
+def test_table_of_another_program_is_nothing_newer(tmp_path: Path, state: str) -> None:
+    """What no list names and only looks like a damaged V1 checkpoint keeps no state file from its mending."""
+    fabricate.run(tmp_path, 3, listed=0)
+    if state != "absent":
+        (tmp_path / "checkpoint").write_text(fabricate.state_text(["ckpt-1", "ckpt-9"]))
+    (tmp_path / "words-7").write_bytes(bundle_writer.table([(b"key", b"value")]))
+    (tmp_path / "words-7.meta").write_text('{"my": "sidecar"}')
+    (newest,) = [one for one in scan(tmp_path).checkpoints if one.name == "words-7"]
+    assert newest.doubt is not None
+    repair(tmp_path)
+    assert latest(tmp_path) == "ckpt-3"
+
+
+def test_listed_v1_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the state lists is a checkpoint, of whatever format: nobody goes on from an older one unasked."""
+    fabricate.run(tmp_path, 2, listed=0)
+    (tmp_path / "model.ckpt-3").write_bytes(fabricate.v1())
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(["ckpt-1", "ckpt-2", "model.ckpt-3", "ckpt-9"]))
+    before = fabricate.contents(tmp_path)
+    opened = os.open
+
+    def failing(path: str, *arguments: int, **options: int) -> int:
+        if path == "model.ckpt-3":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(UnreadableError, match=r"model.ckpt-3 is newer than ckpt-2: it cannot be told"):
+        repair(tmp_path)
+    monkeypatch.undo()
+    assert fabricate.contents(tmp_path) == before
+    repair(tmp_path)
+    assert latest(tmp_path) == "model.ckpt-3"
+
+
 def test_unlisted_newest_takes_the_place_of_the_latest(tmp_path: Path) -> None:
     """A save that ended before the state was written is listed when it becomes the latest, with its time."""
     fabricate.run(tmp_path, 5)
@@ -323,6 +364,28 @@ def test_what_lies_elsewhere_and_is_there_stays(tmp_path: Path) -> None:
         file.unlink()
     repair(run)
     assert (latest(run), listed(run)) == ("ckpt-3", [f"{tmp_path}/far-1", "ckpt-2", "ckpt-3"])
+
+
+def test_copy_beside_its_original_is_its_own(tmp_path: Path) -> None:
+    """What lies here under its base name is meant, though the path in the state still leads somewhere."""
+    original = fabricate.run(tmp_path / "original", 3, listed=0)
+    text = fabricate.state_text([f"{original}/ckpt-{step}" for step in (1, 2, 3)])
+    (original / "checkpoint").write_text(text)
+    shutil.copytree(original, tmp_path / "copy")
+    before = fabricate.contents(original)
+    repair(tmp_path / "copy")
+    assert listed(tmp_path / "copy") == ["ckpt-1", "ckpt-2", "ckpt-3"]
+    assert latest(tmp_path / "copy") == "ckpt-3"
+    assert fabricate.contents(original) == before
+
+
+def test_what_lies_elsewhere_is_not_the_missing_latest_of_its_name(tmp_path: Path) -> None:
+    """A path that leads out of the directory stays listed where the latest of the same name here is gone."""
+    run = fabricate.run(tmp_path / "run", 3, listed=0)
+    fabricate.checkpoint(tmp_path, "ckpt-9")
+    (run / "checkpoint").write_text(fabricate.state_text([f"{tmp_path}/ckpt-9", "ckpt-2", "ckpt-9"]))
+    repair(run)
+    assert (latest(run), listed(run)) == ("ckpt-3", [f"{tmp_path}/ckpt-9", "ckpt-2", "ckpt-3"])
 
 
 def test_timestamps_without_their_paths_are_made_anew(tmp_path: Path) -> None:
@@ -425,6 +488,18 @@ def test_latest_that_may_be_under_way_is_waited_for(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="Try again in a minute"):
         repair(tmp_path)
     assert fabricate.contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("ahead", "waits"), [(30, True), (1e6, False)], ids=["a little", "far"])
+def test_latest_from_the_future(tmp_path: Path, ahead: float, waits: bool) -> None:  # noqa: FBT001 - a parameter
+    """A clock a little ahead may be that of a trainer at work; for what a wrong one wrote nobody waits."""
+    fabricate.run(tmp_path, 3)
+    (tmp_path / "ckpt-3.index").write_bytes(b"cut")
+    written = time.time() + ahead
+    os.utime(tmp_path / "ckpt-3.index", (written, written))
+    with pytest.raises(RefusedError, match="Try again") if waits else contextlib.nullcontext():
+        repair(tmp_path)
+    assert latest(tmp_path) == ("ckpt-3" if waits else "ckpt-2")
 
 
 def test_misspelt_state_file_is_refused(tmp_path: Path) -> None:
@@ -672,12 +747,17 @@ def test_kill_at_any_moment(tmp_path: Path, state: str) -> None:
         assert {backup.read_bytes() for backup in backups(run)} == ({old} if old is not None else set())
 
 
+def put_state(run: Path, text: str) -> None:
+    """What a trainer says, by a rename over its state file."""
+    temporary = run / ("checkpoint.tmp" + "0" * 32)
+    temporary.write_text(text)
+    temporary.rename(run / "checkpoint")
+
+
 def trainer_saves(run: Path) -> None:
     """A save of a CheckpointManager: the data, the index, and the state renamed into its place."""
     fabricate.checkpoint(run, "ckpt-4", at=time.time())
-    temporary = run / ("checkpoint.tmp" + "0" * 32)
-    temporary.write_text(fabricate.state_text(["ckpt-2", "ckpt-3", "ckpt-4"]))
-    temporary.rename(run / "checkpoint")
+    put_state(run, fabricate.state_text(["ckpt-2", "ckpt-3", "ckpt-4"]))
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -694,6 +774,46 @@ def test_trainer_may_save_at_any_moment(tmp_path: Path, state: str) -> None:
         assert (latest(run), listed(run)) == ("ckpt-4", ["ckpt-2", "ckpt-3", "ckpt-4"]), moment
         assert not private(run), moment
         assert len(backups(run)) <= 1
+
+
+@contextlib.contextmanager
+def before_the_first_exchange(act: Callable[[], object]) -> Iterator[None]:
+    """Has something happen just before the mended text takes its place, once."""
+    swap, done = posix.exchange, iter([act])
+
+    def acted(directory: int, one: str, other: str) -> None:
+        for first in done:
+            first()
+            break
+        swap(directory, one, other)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posix, "exchange", acted)
+        yield
+
+
+def test_word_that_has_to_be_mended_itself(tmp_path: Path) -> None:
+    """What the trainer says just then is mended in its turn, and put aside in place of what it replaced."""
+    fabricate.run(tmp_path, 3, listed=0)
+    state = tmp_path / "checkpoint"
+    texts = [fabricate.state_text([*names, "ckpt-9"]) for names in (["ckpt-1"], ["ckpt-2"])]
+    state.write_text(texts[0])
+    with before_the_first_exchange(lambda: put_state(tmp_path, texts[1])):
+        report = repair(tmp_path)
+    assert (latest(tmp_path), listed(tmp_path)) == ("ckpt-3", ["ckpt-2", "ckpt-3"])
+    (backup,) = backups(tmp_path)
+    assert backup.name == report.backup
+    assert backup.read_text().startswith(texts[1])
+    assert not private(tmp_path)
+
+
+def test_state_that_goes_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    """A state file that somebody deletes just then is one that is absent, and nothing of it is put aside."""
+    fresh(tmp_path, "useless")
+    with before_the_first_exchange((tmp_path / "checkpoint").unlink):
+        report = repair(tmp_path)
+    assert (latest(tmp_path), report.backup, backups(tmp_path)) == ("ckpt-3", None, [])
+    assert not private(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
