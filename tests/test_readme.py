@@ -67,12 +67,15 @@ def test_set_up_is_what_the_gate_runs() -> None:
 def test_every_command_and_option_is_documented() -> None:
     """No command is missing from the README, and none of its long options from the README or the help."""
     assert isinstance(cli, Group)
+    options = list(cli.params)
     with cli.make_context("ckptctl", [], resilient_parsing=True) as context:
         for name in cli.list_commands(context):
             assert f"**`ckptctl {name}" in README
             command = cli.get_command(context, name)
             assert command is not None
             assert "Exit codes:" in (command.help or "")
-            assert all(
-                getattr(option, "help", "") for option in command.params if option.param_type_name == "option"
-            )
+            options += command.params
+    assert all(getattr(option, "help", "") for option in options if option.param_type_name == "option")
+    names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    told_of = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", README))
+    assert sorted({name for name in names if name.startswith("--")} - told_of) == []
