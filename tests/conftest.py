@@ -81,7 +81,7 @@ def invoke() -> Invoke:
     """The command line in this process; nothing but an exit may come out of it."""
 
     def call(*arguments: str) -> Result:
-        result = CliRunner().invoke(cli, arguments, auto_envvar_prefix="CKPTCTL")
+        result = CliRunner().invoke(cli, arguments)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
         return result
 

@@ -12,13 +12,15 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import fabricate
 import pytest
 import steps
+from click.core import ParameterSource
 from conftest import ckptctl, unprivileged
 
 from ckptctl import tensorflow
-from ckptctl.cli import cli
+from ckptctl.cli import _COMMANDS, cli
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -65,6 +67,56 @@ def test_help_lists_every_command() -> None:
     commands = [path.stem for path in folder.glob("*.py") if "\n@click.command(" in path.read_text()]
     assert list(listed) == sorted(commands)
     assert all(purpose.endswith(".") and "..." not in purpose for purpose in listed.values())
+
+
+def word_for(option: click.Option) -> str:
+    """A value that an option takes."""
+    if isinstance(option.type, click.Choice):
+        return str(option.type.choices[-1])
+    return "github" if option.name == "form" else "1"
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_option_has_a_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each is set by the variable of its command and its long name, and by no other spelling."""
+    with cli.make_context("ckptctl", [], resilient_parsing=True) as above:
+        command = cli.get_command(above, name)
+    assert command is not None
+    found = [one for one in command.params if isinstance(one, click.Option)]
+    arguments = ["x"] * sum(isinstance(one, click.Argument) and one.required for one in command.params)
+    for option in found:
+        (long,) = (opt for opt in option.opts if opt.startswith("--"))
+        monkeypatch.setenv(f"CKPTCTL_{name}{long[1:]}".replace("-", "_").upper(), word_for(option))
+    with command.make_context(name, list(arguments), parent=above) as ctx:
+        for option in found:
+            assert ctx.get_parameter_source(str(option.name)) is ParameterSource.ENVIRONMENT, option.opts
+            assert ctx.params[str(option.name)] != option.get_default(ctx) or not option.is_flag, option.opts
+
+
+def test_variables_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    """They do what their options do; a value that makes no sense is told with its variable."""
+    fabricate.run(tmp_path, 3)
+    monkeypatch.setenv("CKPTCTL_PRUNE_KEEP", "1")
+    monkeypatch.setenv("CKPTCTL_PRUNE_JSON", "1")
+    monkeypatch.setenv("CKPTCTL_PRUNE_DRY_RUN", "yes")
+    (found,) = json.loads(invoke("prune", str(tmp_path)).stdout)["directories"]
+    assert ([one["name"] for one in found["delete"]], found["dry_run"]) == (["ckpt-1", "ckpt-2"], True)
+    monkeypatch.setenv("CKPTCTL_PRUNE_VERIFY", "fully")
+    monkeypatch.setenv("CKPTCTL_LS_LONG", "1")
+    for command in ("prune", "explain"):
+        result = invoke(command, str(tmp_path))
+        assert result.exit_code == 2
+        assert "'--verify': CKPTCTL_PRUNE_VERIFY: 'fully' is not one of" in result.stderr
+    assert "CKPTCTL" not in invoke("prune", "--verify=half", str(tmp_path)).stderr
+    assert "tensors" in invoke("ls", str(tmp_path)).stdout
+    monkeypatch.setenv("CKPTCTL_VERSION", "1")  # says which one is to be installed, in many a container
+    assert "tensors" in invoke("ls", str(tmp_path)).stdout
+
+
+def test_a_reader_that_there_is_not() -> None:
+    """The one option before the commands has a variable too, which is named."""
+    done = ckptctl("ls", CKPTCTL_STATE_READER="eyes")
+    assert (done.returncode, "CKPTCTL_STATE_READER" in done.stderr) == (2, True)
 
 
 def test_terminal_shows_nothing_of_tensorflow(tmp_path: Path) -> None:

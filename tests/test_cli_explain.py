@@ -66,6 +66,23 @@ def test_table(tmp_path: Path, invoke: Invoke) -> None:
     ]
 
 
+def test_hears_what_prune_hears(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a prune holds for what explains it, but for what is set for explain alone."""
+    run = fabricate.run(tmp_path, 5)
+    monkeypatch.setenv("CKPTCTL_PRUNE_KEEP", "2")
+    monkeypatch.setenv("CKPTCTL_PRUNE_PROTECT", "ckpt-1")
+    found = explained(invoke, str(run), "--protect=ckpt-2")
+    assert [one["name"] for one in found["checkpoints"] if one["keep"]] == [
+        "ckpt-1",
+        "ckpt-2",
+        "ckpt-4",
+        "ckpt-5",
+    ]
+    assert {"option": "keep", "value": 2, "source": "the environment"} in found["settings"]
+    monkeypatch.setenv("CKPTCTL_EXPLAIN_KEEP", "1")
+    assert explained(invoke, str(run))["policy"] == "keep the newest one"
+
+
 def test_json(tmp_path: Path, invoke: Invoke) -> None:
     """`explain --json` has the keys that the README documents."""
     run = fabricate.run(tmp_path / "run", 3)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ckptctl import posix
+from ckptctl.cli import cli
 from ckptctl.cli.prune import command
 from ckptctl.cli.settings import _KEEP_MORE, _PARAMETERS, Retention, Terms
 from ckptctl.errors import RefusedError
@@ -32,8 +33,10 @@ def terms(directory: Path, *arguments: str, **environment: str) -> Terms:
     """What holds in a directory with these arguments of prune."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
-            patch.setenv(name, value)
-        ctx = command.make_context("prune", list(arguments), auto_envvar_prefix="PRUNE")
+            patch.setenv(f"CKPTCTL_PRUNE_{name}", value)
+        with cli.make_context("ckptctl", [], resilient_parsing=True) as above:
+            assert cli.get_command(above, "prune") is command
+        ctx = command.make_context("prune", list(arguments))
     with ctx, posix.open_directory(str(directory)) as opened:
         return Retention(ctx.params).of(opened)
 
@@ -82,7 +85,7 @@ keep-every-steps = 4
 """,
     )
     arguments = ("--config", str(config), "--keep", "5", "--protect", "d")
-    found = terms(run, *arguments, PRUNE_KEEP_HOURLY="6", PRUNE_KEEP="7")
+    found = terms(run, *arguments, KEEP_HOURLY="6", KEEP="7")
     assert said(found) == {
         "--keep 5": "the command line",
         "--keep-every-steps 4": 'c.toml [directories."run"]',

@@ -35,6 +35,9 @@ _COMMANDS = {
 }
 """What each command is for, as `--help` lists it: asking the commands takes three times as long."""
 
+_HEARD = {"explain": ["EXPLAIN", "PRUNE"]}
+"""Whose variables a command hears if not only its own; the first wins."""
+
 
 class _Commands(click.Group):
     """Finds a command in the module of its name."""
@@ -45,7 +48,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
         if cmd_name not in _COMMANDS:
             return None
+        from ckptctl.cli.options import long_name  # noqa: PLC0415 - `--help` does without
+
         command: click.Command = importlib.import_module(f"ckptctl.cli.{cmd_name}").command
+        for one in command.params:
+            if isinstance(one, click.Option):  # Click would go by the names that they have in the program
+                variable = long_name(one).replace("-", "_").upper()
+                one.envvar = [f"CKPTCTL_{who}_{variable}" for who in _HEARD.get(cmd_name, [cmd_name.upper()])]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -68,16 +77,36 @@ class _Commands(click.Group):
             if ctx.obj is _OURS:
                 tensorflow.load_alone()
             tensorflow.use(tensorflow.Reader(ctx.params["state_reader"]))
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except click.BadParameter as error:
+                variable = _variable_of(error)
+                if variable is None:
+                    raise
+                raise click.BadParameter(f"{variable}: {error.message}", error.ctx, error.param) from error
+
+
+def _variable_of(error: click.BadParameter) -> str | None:
+    """The environment's variable that an option's value is from, if it is from one."""
+    option, ctx = error.param, error.ctx
+    if option is None or ctx is None or not isinstance(option.envvar, list):
+        return None
+    if ctx.get_parameter_source(str(option.name)) is not click.core.ParameterSource.ENVIRONMENT:
+        return None
+    heard: str = next(name for name in option.envvar if os.environ.get(name))
+    return heard
 
 
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CKPTCTL"},
-    epilog="Every option can be set in the environment: CKPTCTL_PRUNE_KEEP=3 is `ckptctl prune --keep 3`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every option of a command can be set in the environment by its long name: "
+    "CKPTCTL_PRUNE_KEEP_DAILY=3 is `ckptctl prune --keep-daily 3`, CKPTCTL_PRUNE_DRY_RUN=1 its --dry-run.",
 )
 @click.option(
     "--state-reader",
+    envvar="CKPTCTL_STATE_READER",
+    show_envvar=True,
     type=click.Choice(["tensorflow", "protobuf"]),
     default="tensorflow",
     show_default=True,

@@ -38,8 +38,9 @@ def command(
 
     For each checkpoint it shows every rule and every protection that speaks for it, or why it goes; for each
     rule how many checkpoints it speaks for, and how many stay for its sake alone; for each option where it is
-    from: the command line, the environment (CKPTCTL_EXPLAIN_...) or a file. Nothing is changed, and no right
-    to do so is needed.
+    from: the command line, the environment or a file. Of the environment it hears what prune hears
+    (CKPTCTL_PRUNE_...), unless the same option is set for it alone (CKPTCTL_EXPLAIN_...). Nothing is changed,
+    and no right to do so is needed.
 
     \b
     Exit codes: 0 fine; 1 --max-size could not be kept; 2 usage; 3 not there or unreadable;

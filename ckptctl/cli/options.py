@@ -116,6 +116,11 @@ paths = click.argument(
 )
 
 
+def long_name(option: click.Option) -> str:
+    """What an option is called without its dashes."""
+    return next(name[2:] for name in option.opts if name.startswith("--"))
+
+
 def is_default(name: str) -> bool:
     """Whether the user said nothing of an option of the command that runs."""
     source = click.get_current_context().get_parameter_source(name)

@@ -23,7 +23,7 @@ from click.core import ParameterSource
 from ckptctl import posix, units
 from ckptctl.cli import retention
 from ckptctl.cli.metric import Sources
-from ckptctl.cli.options import Duration, Size, stack
+from ckptctl.cli.options import Duration, Size, long_name, stack
 from ckptctl.configuration import DIRECTORIES, ConfigurationFile, Files, is_meant, parse
 from ckptctl.errors import PolicyError
 from ckptctl.naming import CONFIG_FILE
@@ -309,11 +309,7 @@ def _distinct(items: Iterable[Any]) -> tuple[Any, ...]:
 def _parameters() -> dict[str, click.Option]:
     """The options that are keys, by those."""
     found = click.command("settings")(retention.options(lambda **_: None)).params
-    return {
-        next(name[2:] for name in one.opts if name.startswith("--")): one
-        for one in found
-        if isinstance(one, click.Option)
-    }
+    return {long_name(one): one for one in found if isinstance(one, click.Option)}
 
 
 _PARAMETERS = _parameters()

@@ -109,7 +109,7 @@ def tell(
 
     def work() -> None:
         prepare()
-        result = CliRunner().invoke(cli, command(path / "run", kind), auto_envvar_prefix="CKPTCTL")
+        result = CliRunner().invoke(cli, command(path / "run", kind))
         died = None if isinstance(result.exception, (SystemExit, type(None))) else repr(result.exc_info)
         resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
         with open(answer, "w") as file:
