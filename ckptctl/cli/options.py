@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from ckptctl.proof import Proofs
     from ckptctl.restore import Restorer
 
+    _Floats = click.ParamType[float]
+    _Ints = click.ParamType[int]
+    _Strings = click.ParamType[str]
+else:
+    _Floats = _Ints = _Strings = click.ParamType  # generic from Click 8.4 on
+
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 _MAX_WORKERS = 64
 """More threads than this wait for each other."""
 
 
-class Duration(click.ParamType[float]):
+class Duration(_Floats):
     """A duration such as 30s, 10m or 36h; seconds in the program."""
 
     name = "duration"
@@ -40,7 +46,7 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class Size(click.ParamType[int]):
+class Size(_Ints):
     """A size such as 200GB or 1.5TiB; bytes in the program."""
 
     name = "size"
@@ -55,7 +61,7 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class TableFormat(click.ParamType[str]):
+class TableFormat(_Strings):
     """The name of one of tabulate's formats, which is loaded to check any but the default."""
 
     name = "format"
