@@ -346,6 +346,27 @@ def test_names_to_protect(tmp_path: Path, invoke: Invoke, pattern: str, known: b
     assert (fabricate.contents(tmp_path) == before) is not known
 
 
+@pytest.mark.parametrize("command", [("prune",), ("prune", "-n"), ("explain",)], ids=" ".join)
+def test_steps_that_no_checkpoint_has(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """A step that no checkpoint of any directory has stops everything; a file's may be yet to come."""
+    runs = [str(fabricate.run(tmp_path / name, count)) for name, count in (("a", 2), ("b", 4))]
+    before = fabricate.contents(tmp_path)
+    for arguments in (("--keep-step=999",), ("--keep-step=3", "--keep-step=999", "--keep=1")):
+        result = invoke(*command, *arguments, *runs)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"--keep-step 999 is the step of no checkpoint in {', '.join(runs)}" in result.stderr
+    monkeypatch.setenv("CKPTCTL_PRUNE_KEEP_STEP", "999 998")
+    for option in ("--keep=3", "--keep-step=3"):
+        result = invoke(*command, option, *runs)
+        assert (result.exit_code, "--keep-step 998 is" in result.stderr) == (2, True)
+    assert fabricate.contents(tmp_path) == before
+    monkeypatch.undo()
+    (tmp_path / "c.toml").write_text("keep-step = [999]")
+    assert invoke(*command, "--keep-step=4", f"--config={tmp_path / 'c.toml'}", *runs).exit_code == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_prune_that_is_stopped_says_what_it_did(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from ckptctl import naming, posix
 from ckptctl.cli import retention
 from ckptctl.errors import CkptctlError, PolicyError
+from ckptctl.model import ABSENT
 from ckptctl.plan import matches
+from ckptctl.scan import scan_open
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,21 +18,24 @@ if TYPE_CHECKING:
     from ckptctl.cli.settings import Retention
 
 
-def look_ahead(paths: Sequence[str], retained: Retention, protect: Sequence[str]) -> None:
-    """Stops before anything is done anywhere if a directory has no policy or a protected name is misspelt.
+def look_ahead(paths: Sequence[str], retained: Retention) -> None:
+    """Stops before anything is done anywhere if a directory has no policy, or what is to stay is misspelt.
 
-    Names are all that is looked at here: an entry of a name that is written out will do for it, whatever it
-    is, and a pattern has to fit what looks like a checkpoint.
+    Names are all that is looked at for --protect: an entry of a name that is written out will do for it,
+    whatever it is, and a pattern has to fit what looks like a checkpoint. Steps stand in the checkpoints.
 
     Raises:
-        PolicyError: There is such a directory or name.
+        PolicyError: There is such a directory, or a name or a step that no checkpoint has.
     """
+    protect, steps = retained.said("protect"), set(retained.said("keep_step"))
     entries: set[str] = set()
     for path in paths:
         try:
             with posix.open_directory(path) as directory:
                 retained.of(directory)
                 entries.update(os.listdir(directory.fd) if protect else ())
+                if steps:
+                    steps -= {one.step for one in scan_open(directory, ABSENT).checkpoints}
         except PolicyError:
             raise
         except (CkptctlError, OSError):
@@ -39,7 +44,12 @@ def look_ahead(paths: Sequence[str], retained: Retention, protect: Sequence[str]
     names = naming.checkpoints_among(entries) | numbered  # a V1 checkpoint may be a lone file with a number
     for pattern in retention.protected_names(protect):
         if pattern not in entries and not any(matches(name, pattern) for name in names):
-            raise PolicyError(
-                f"--protect {pattern} names no checkpoint in {', '.join(paths)}: nothing was deleted; "
-                "`ckptctl ls` shows the names"
-            )
+            raise _none_has(f"--protect {pattern} names", paths, "names")
+    if steps:
+        raise _none_has(f"--keep-step {min(steps)} is the step of", paths, "steps")
+
+
+def _none_has(said: str, paths: Sequence[str], shown: str) -> PolicyError:
+    return PolicyError(
+        f"{said} no checkpoint in {', '.join(paths)}: nothing was deleted; `ckptctl ls` shows the {shown}"
+    )

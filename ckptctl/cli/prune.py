@@ -74,7 +74,7 @@ def command(
             for note in plan.notes:
                 complain(note)
 
-    look_ahead(paths, retained, given["protect"])
+    look_ahead(paths, retained)
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
         for path in outcome.each(paths, signals):
             with outcome.directory(), posix.open_directory(path) as directory:

@@ -204,6 +204,10 @@ class Retention:
             raise type(error)(f"{directory.path}: {error}{doubt}") from error
         return terms if own is None or trusted else _with_wishes(terms, own)
 
+    def said(self, name: str) -> tuple[Any, ...]:
+        """What the environment and the command line have of an option that may be repeated."""
+        return _distinct(item for layer in self._said for item in layer.values.get(name, ()))
+
     @property
     def has_rules(self) -> bool:
         """Whether anything but a directory's own file makes a policy, if only for some directories."""
