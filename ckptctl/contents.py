@@ -174,6 +174,8 @@ class Looker:
                 with contextlib.suppress(BundleError):  # TF1 knows of no number that has to be called so
                     step = read_v1_step(sources)
                 return Contents(None, step, _v1_details(sources) if self._detailed else None)
+        except UnsupportedError as error:
+            raise CannotReadError(str(error)) from error
         except (OSError, UnreadableError) as error:
             raise CannotReadError("it cannot be read") from error
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ckptctl import naming, posix
 from ckptctl.bundle import v1
 from ckptctl.bundle.source import FileSource
-from ckptctl.errors import RefusedError, UnreadableError
+from ckptctl.errors import RefusedError, UnreadableError, UnsupportedError
 from ckptctl.model import Format
 
 if TYPE_CHECKING:
@@ -130,5 +130,7 @@ def _is_v1(checkpoint: OpenCheckpoint) -> bool:
     try:
         with checkpoint.open_data() as sources:
             return all(v1.is_v1(source) for source in sources)
+    except UnsupportedError:
+        return True  # whoever reads it says why that is more than can be read
     except (OSError, ValueError, UnreadableError):
         return False

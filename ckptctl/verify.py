@@ -17,7 +17,7 @@ from ckptctl.bundle.findings import Finding, FindingKind, Report
 from ckptctl.bundle.index import read_index
 from ckptctl.bundle.slices import check_disjoint
 from ckptctl.bundle.table import MAGIC, BlockTooLargeError, Table
-from ckptctl.bundle.v1 import check_v1, read_v1
+from ckptctl.bundle.v1 import check_v1, list_finding_kind, read_v1
 from ckptctl.bundle.verification import verify_bundle
 from ckptctl.errors import BundleError, UnreadableError, UnsupportedError
 from ckptctl.model import Format
@@ -229,7 +229,7 @@ def _verify_v1(checkpoint: OpenCheckpoint, level: Level, progress: Progress | No
             done += source.size
             if progress is not None:
                 progress(done, total)
-        tensors = _check_v1_tensors(sources, report)
+        tensors = _check_v1_tensors(sources, report, checked=level is Level.INDEX)
         cut = any(_is_cut(source) for source in sources)
     findings = report.all()
     return Verdict(checkpoint.path, _judge(findings, cut=cut), level, tensors, total, findings)
@@ -256,14 +256,20 @@ def _check_v1_table(source: Source, report: Report) -> None:
         report.add(Finding(FindingKind.INDEX, str(error)))
 
 
-def _check_v1_tensors(sources: Sequence[Source], report: Report) -> int:
-    """Checks what all files together say about the tensors, and returns how many there are."""
+def _check_v1_tensors(sources: Sequence[Source], report: Report, *, checked: bool) -> int:
+    """Checks what all files together say about the tensors, and returns how many there are.
+
+    Args:
+        sources: The files.
+        report: Takes the findings.
+        checked: Whether the blocks that say it have yet to pass their checksums.
+    """
     whole = not report.findings
     try:
-        tensors = read_v1(sources)
+        tensors = read_v1(sources, checked=checked)
     except BundleError as error:
         if whole:
-            report.add(Finding(FindingKind.INDEX, str(error)))
+            report.add(Finding(list_finding_kind(error), str(error)))
         return 0
     for tensor in tensors.values() if whole else ():
         try:

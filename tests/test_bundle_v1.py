@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import bundle_writer as writer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckptctl.bundle import v1
 from ckptctl.bundle.findings import Report
 from ckptctl.bundle.source import BytesSource
 from ckptctl.bundle.table import MAX_BLOCK_BYTES
-from ckptctl.bundle.v1 import check_v1, is_v1, read_v1, read_v1_step
-from ckptctl.errors import BundleError
+from ckptctl.bundle.v1 import MAX_META_BYTES, check_v1, is_v1, read_v1, read_v1_step
+from ckptctl.errors import BundleError, UnsupportedError
 
 FLOAT, INT64 = 1, 9
 
@@ -102,6 +105,128 @@ def test_block_too_large_for_memory(first: bool) -> None:  # noqa: FBT001
     damaged = bytearray(data)
     damaged[len(data) // 2] ^= 1
     assert "block" in findings(bytes(damaged))
+
+
+@dataclass
+class Sparse:
+    """A source with a hole in it, which counts what is read.
+
+    Attributes:
+        head: What it begins with.
+        size: Its length.
+        tail: What it ends with.
+        read: How many bytes have been read.
+    """
+
+    head: bytes
+    size: int
+    tail: bytes
+    name: str = "model-1"
+    read: int = field(default=0)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """See `Source.pread`."""
+        length = max(0, min(length, self.size - offset))
+        self.read += length
+        assert self.read < 1 << 25, "all of it is being read"
+        out = bytearray(length)
+        for data, at in ((self.head, 0), (self.tail, self.size - len(self.tail))):
+            first, last = max(at, offset), min(at + len(data), offset + length)
+            if first < last:
+                out[first - offset : last - offset] = data[first - at : last - at]
+        return bytes(out)
+
+    def preadinto(self, buffer: memoryview, offset: int) -> int:
+        """See `Source.preadinto`."""
+        data = self.pread(len(buffer), offset)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def sparse(head: bytes) -> Sparse:
+    """A table of a TiB whose one block begins with `head`, and goes on with nothing."""
+    size = 1 << 40
+    index = writer.block([(b"\xff", writer.varint_pair((0, size)))], 1)
+    behind = writer.with_trailer(writer.block([])), writer.with_trailer(index)
+    handles = (size + 5, len(behind[0]) - 5), (size + 5 + len(behind[0]), len(behind[1]) - 5)
+    tail = bytes(5) + b"".join(behind) + writer.footer(*handles)
+    return Sparse(head, size + len(tail), tail)
+
+
+def record(key: bytes, length: int) -> bytes:
+    """What stands in a block before the value of an entry that shares nothing."""
+    return writer.varint(0) + writer.varint(len(key)) + writer.varint(length) + key
+
+
+def meta() -> bytes:
+    """A list of tensors, as a file of `TENSORS` has it."""
+    listed = (
+        writer.bytes_field(1, b"global_step") + writer.number_field(3, INT64) + writer.bytes_field(4, b"")
+    )
+    return writer.bytes_field(1, writer.bytes_field(1, listed))
+
+
+@pytest.mark.parametrize("head", [b"", record(b"", 3) + b"abc" * 3], ids=["hole", "garbage"])
+def test_hole_is_not_read(head: bytes) -> None:
+    """A file of nothing whose footer calls it one block is known to be no V1 checkpoint by a few bytes."""
+    source = sparse(head)
+    assert not is_v1(source)
+    for read in (read_v1, read_v1_step):
+        with pytest.raises(BundleError):
+            read([source])
+    assert source.read < 1 << 20
+
+
+def test_large_block_is_not_read_for_what_it_begins_with() -> None:
+    """Kind, tensors and step of a checkpoint are read from the beginning of a block of a TiB."""
+    saved = writer.bytes_field(2, writer.bytes_field(3, STEP))
+    step_key, last_key = writer.slice_key(b"global_step", ()), writer.slice_key(b"x", (None,))
+    first = record(b"", len(meta())) + meta() + record(step_key, len(saved)) + saved
+    source = sparse(first + record(last_key, (1 << 40) - 500))
+    assert is_v1(source)
+    assert list(read_v1([source])) == ["global_step"]
+    step = read_v1_step([source])
+    assert step is not None
+    assert step.value == 42
+    assert source.read < 1 << 20
+
+
+def test_list_that_is_too_large_is_not_read() -> None:
+    """A list of tensors larger than what is read says nothing against a file, and costs nothing."""
+    source = sparse(record(b"", MAX_META_BYTES + 1))
+    with pytest.raises(UnsupportedError, match="expected at most"):
+        is_v1(source)
+    assert source.read < 1 << 20
+
+
+def test_list_that_is_too_large_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the list of tensors is larger than what is read, a file is not found to be damaged."""
+    monkeypatch.setattr(v1, "WHOLE_BYTES", 16)
+    monkeypatch.setattr(v1, "MAX_META_BYTES", 8)
+    assert findings(writer.v1_table(TENSORS)) == ["unreadable"]
+
+
+def test_far_entries_of_a_large_block_are_not_looked_for() -> None:
+    """Behind a MiB of a large block no step is looked for."""
+    first = record(b"", len(meta())) + meta()
+    far = record(writer.slice_key(b"a", (None,)), 2 << 20) + bytes(2 << 20)
+    source = sparse(first + far + record(writer.slice_key(b"b", (None,)), 1))
+    assert is_v1(source)
+    with pytest.raises(UnsupportedError, match="expected it within"):
+        read_v1_step([source])
+    assert source.read < 1 << 20
+
+
+def test_large_block_is_checked_where_that_is_asked_for() -> None:
+    """Damage in the block that has the list is noticed by who asks for it, and waited for by no other."""
+    large = (b"a", FLOAT, [4, 1 << 20], [((None, None), bytes(1 << 23))])
+    damaged = bytearray(writer.v1_table([large, *TENSORS]))
+    damaged[1 << 22] ^= 1
+    source = BytesSource(bytes(damaged), "model.ckpt")
+    assert len(read_v1([source])) == 4
+    with pytest.raises(BundleError, match="checksum"):
+        read_v1([source], checked=True)
+    assert findings(bytes(damaged)) == ["block"]
 
 
 def test_slice_that_is_not_there() -> None:

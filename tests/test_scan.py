@@ -16,6 +16,7 @@ import steps
 from bundle_writer import BundleWriter
 from fabricate import EPOCH
 
+from ckptctl.bundle import v1
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Checkpoint, Directory, Format, StateStatus, Status
 from ckptctl.scan import SAVING_SECONDS, scan, scan_tree
@@ -345,6 +346,19 @@ def test_v1_without_its_list_of_tensors_is_broken(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
     one = only(scan(tmp_path, now=OLD + 1e9))
     assert (one.status, one.problem) == (Status.BROKEN, "its list of tensors cannot be read")
+
+
+def test_v1_with_a_list_too_large_to_be_read_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the state names is not called broken for a list of tensors that is larger than what is read."""
+    large = (b"a", 1, [1 << 20], [((None,), bytes(1 << 12))])
+    (tmp_path / "model.ckpt-1").write_bytes(bundle_writer.v1_table([large]))
+    monkeypatch.setattr(v1, "WHOLE_BYTES", 1 << 10)
+    monkeypatch.setattr(v1, "MAX_META_BYTES", 8)
+    assert not scan(tmp_path, now=OLD + 1e9).checkpoints
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
+    one = only(scan(tmp_path, now=OLD + 1e9))
+    assert one.doubt is not None
+    assert "expected at most 8" in one.doubt
 
 
 def _write(directory: Path, name: str, writer: BundleWriter, at: float = EPOCH) -> None:

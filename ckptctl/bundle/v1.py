@@ -8,8 +8,9 @@ A sharded checkpoint has one such file a shard, each with the `meta` of its own 
 partitioned has one slice, which is all of it.
 
 A block ends behind the entry that takes it over 256 KiB, so that one with a large tensor may have gigabytes.
-Such a block is streamed: for its checksum, and for its keys, from one entry to the next. Every byte but the
-footer's is covered by a block's checksum.
+To verify it, such a block is streamed: for its checksum, and for its keys, from one entry to the next. Every
+byte but the footer's is covered by a block's checksum. Who only asks for the tensors or the step, as each
+look at a directory does, does not wait for that: of a large block the entries at its beginning are read.
 
 Answers to `tensor_slice_writer.cc`, `tensor_slice_reader.cc` and `saved_tensor_slice.proto` in
 `tensorflow/core/util`.
@@ -24,12 +25,12 @@ from ckptctl import protos
 from ckptctl.bundle.entries import parse_shape
 from ckptctl.bundle.findings import Finding, FindingKind, Report
 from ckptctl.bundle.index import MAX_ENTRIES
-from ckptctl.bundle.large_block import check_large_block, walk_large_block
+from ckptctl.bundle.large_block import check_large_block, is_walkable, walk_large_block
 from ckptctl.bundle.slices import TensorSlice, slice_key
 from ckptctl.bundle.source import new_buffer, read_exactly
 from ckptctl.bundle.step import Step
 from ckptctl.bundle.table import MAGIC, BlockTooLargeError, Table
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 MAX_META_BYTES = 1 << 24
 """The largest `meta` that is read."""
+
+WHOLE_BYTES = 1 << 22
+"""The largest block that is read and checked as a whole where a file is not being verified."""
+
+HEAD_BYTES = 1 << 20
+"""How far into a larger one entries are looked for: all of them begin within the writer's 256 KiB."""
 
 MAX_NUMBER_BYTES = 1 << 12
 """The largest record that is read for a step."""
@@ -72,6 +79,7 @@ def is_v1(source: Source) -> bool:
     """Whether a file is a V1 checkpoint, or a shard of one: a table whose first record is a readable `meta`.
 
     Raises:
+        UnsupportedError: The record, or what leads to it, is larger than what is read here.
         UnreadableError: The system refuses.
     """
     # The magic tells nearly everything, and at a small price.
@@ -79,16 +87,19 @@ def is_v1(source: Source) -> bool:
         return False
     try:
         _read_record(Table(source))
+    except UnsupportedError:
+        raise
     except BundleError:
         return False
     return True
 
 
-def read_v1(sources: Iterable[Source]) -> dict[str, V1Tensor]:
+def read_v1(sources: Iterable[Source], *, checked: bool = False) -> dict[str, V1Tensor]:
     """Lists the tensors of a V1 checkpoint.
 
     Args:
         sources: Its files: one, or each of its shards.
+        checked: Whether to read all of the block that has the list, however large, for its checksum.
 
     Returns:
         The tensors by name, in the order of their names; slices from all shards are put together.
@@ -99,7 +110,7 @@ def read_v1(sources: Iterable[Source]) -> dict[str, V1Tensor]:
     """
     tensors: dict[str, V1Tensor] = {}
     for source in sources:
-        for tensor in _read_meta(Table(source)):
+        for tensor in _read_meta(Table(source), checked=checked):
             known = tensors.get(tensor.name, tensor)
             if (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
                 raise BundleError(
@@ -141,12 +152,19 @@ def check_v1(source: Source, report: Report) -> int:
                 complete = False
         tensors = _read_meta(table)
     except BundleError as error:
-        report.add(Finding(FindingKind.INDEX, str(error)))
+        report.add(Finding(list_finding_kind(error), str(error)))
         return 0
     if complete:
         for tensor in tensors:
             _check_slices(source.name, tensor, keys, report)
     return len(tensors)
+
+
+def list_finding_kind(error: BundleError) -> FindingKind:
+    """What it is that a list of tensors cannot be read: nothing against a file whose list is too large."""
+    # A footer that is damaged may claim a block too large as well.
+    large = isinstance(error, UnsupportedError) and not isinstance(error, BlockTooLargeError)
+    return FindingKind.UNREADABLE if large else FindingKind.INDEX
 
 
 def read_v1_step(sources: Iterable[Source]) -> Step | None:
@@ -171,14 +189,14 @@ def read_v1_step(sources: Iterable[Source]) -> Step | None:
     return None
 
 
-def _read_meta(table: Table) -> list[V1Tensor]:
-    return [_tensor(table.source.name, proto) for proto in _read_record(table).meta.tensor]
+def _read_meta(table: Table, *, checked: bool = False) -> list[V1Tensor]:
+    return [_tensor(table.source.name, proto) for proto in _read_record(table, checked=checked).meta.tensor]
 
 
-def _read_record(table: Table) -> Any:
+def _read_record(table: Table, *, checked: bool = False) -> Any:
     """The record under the empty key, as a message; what it says of tensors is not looked at."""
     name = table.source.name
-    value = _value(table, b"", MAX_META_BYTES)
+    value = _value(table, b"", MAX_META_BYTES, checked=checked)
     if value is None:
         raise BundleError(f"{name}: expected a record under the empty key, found none")
     saved = protos.parse(protos.load().SavedTensorSlices, value, f"{name}: the record under the empty key")
@@ -203,22 +221,22 @@ def _tensor(name: str, proto: Any) -> V1Tensor:
     return V1Tensor(proto.name, proto.type, shape, slices)
 
 
-def _value(table: Table, key: bytes, max_bytes: int) -> bytes | None:
-    """The value of a key, from a block of any size."""
+def _value(table: Table, key: bytes, max_bytes: int, *, checked: bool = False) -> bytes | None:
+    """The value of a key, from a block of any size; a large one is read whole only to check it."""
     handle = table.locate(key)
     if handle is None:
         return None
-    try:
+    # There is no finding a key in a compressed one without decompressing all of it.
+    if handle.size <= WHOLE_BYTES or not is_walkable(table.source, handle):
         return table.block(handle).get(key)
-    except BlockTooLargeError:
-        if not check_large_block(table.source, handle, new_buffer()):
-            raise  # there is no finding a key in it without decompressing all of it
-    for found, offset, length in walk_large_block(table.source, handle):
+    if checked:
+        check_large_block(table.source, handle, new_buffer())
+    for found, offset, length in walk_large_block(table.source, handle, HEAD_BYTES):
         if found >= key:
             if found > key:
                 break
             if length > max_bytes:
-                raise BundleError(
+                raise UnsupportedError(
                     f"{table.source.name}: record of {length} bytes, expected at most {max_bytes}"
                 )
             return read_exactly(table.source, length, offset, "a record")
