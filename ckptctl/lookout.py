@@ -2,7 +2,7 @@
 
 Nothing depends on an event being seen. At every rescan each watch is compared with what its path leads to by
 now, so that a directory that went and came back is watched again, and so is one whose emitter died. Where the
-limits of inotify are reached, watchdog polls.
+limits of inotify are reached, or a tree is too deep for the recursion by which watchdog goes down, it polls.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from watchdog import events
 from watchdog.observers import Observer
-from watchdog.observers.polling import PollingObserver
+from watchdog.observers.polling import PollingObserverVFS
+from watchdog.utils import BaseThread
 
 from ckptctl import posix
 from ckptctl.errors import LockedError, UnreadableError
@@ -24,7 +26,7 @@ from ckptctl.roots import expect_directory, real_path, run_directory
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from watchdog.events import FileSystemEvent
     from watchdog.observers.api import BaseObserver, ObservedWatch
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 _TOO_MANY = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE})
 """How inotify says that one of its limits is reached."""
+_POLLED_DEPTH = 200
+"""How many slashes a path may have for what is in it to be polled: Python allows watchdog some hundred levels
+of recursion, and whoever may write below a root could make more. Deeper there is the rescan."""
 _OF_INTEREST: list[type[FileSystemEvent]] = [
     events.DirCreatedEvent,
     events.DirDeletedEvent,
@@ -102,6 +107,7 @@ class Lookout:
         self._post = post
         self._voice = voice
         self._observer: BaseObserver
+        self._threads: set[BaseThread] = set()
 
     def prepare(self) -> None:
         """Sees that each path leads to a directory or may do so some day, and gets ready to listen.
@@ -116,7 +122,8 @@ class Lookout:
 
     def start(self) -> None:
         """Begins to listen; what to is for `aim` to say."""
-        self._observer.start()
+        with self._noting_threads():
+            self._observer.start()
 
     def claim(self) -> None:
         """Keeps a second watcher away.
@@ -144,6 +151,8 @@ class Lookout:
 
     def aim(self, root: Root) -> None:
         """Has watchdog look at what the root's path leads to now, or at the ancestor where it will appear."""
+        if self._is_deaf():
+            self._begin_anew()
         there = os.path.isdir(root.path)
         target = real_path(root.path)
         while not os.path.isdir(target):
@@ -158,10 +167,10 @@ class Lookout:
                     self._mark(root.path)  # what came between our look and this watch made no event
                 if there and root.claim is not None:
                     self._claim_again(root)
+        except RecursionError:
+            self._poll_instead("a tree below is too deep")
         except OSError as error:
-            if error.errno in _TOO_MANY:
-                self._poll_instead(error)
-            # Otherwise it went while we looked: its parent, or the next rescan, tells.
+            self._poll_if_too_many(error)
         if there != root.there:
             first, root.there = root.there is None, there
             if there:
@@ -196,25 +205,53 @@ class Lookout:
                 self._observer.unschedule(root.watch)
             root.watch = root.watched = None
         handler = _Handler(lambda event: self._on_event(root, seen[0], event))
-        root.watch = self._observer.schedule(handler, seen[0], recursive=recursive, event_filter=_OF_INTEREST)
+        with self._noting_threads():
+            root.watch = self._observer.schedule(
+                handler, seen[0], recursive=recursive, event_filter=_OF_INTEREST
+            )
         root.watched = seen
+
+    @contextlib.contextmanager
+    def _noting_threads(self) -> Iterator[None]:
+        """Takes note of the threads that watchdog starts: it tells of none but its emitters'."""
+        before = set(threading.enumerate())
+        yield
+        started = {one for one in threading.enumerate() if isinstance(one, BaseThread) and one not in before}
+        self._threads = {one for one in self._threads if one.should_keep_running()} | started
+
+    def _is_deaf(self) -> bool:
+        """Whether a thread ended that nobody told to: by an error, as a tree too deep for its recursion."""
+        return any(one.should_keep_running() and not one.is_alive() for one in self._threads)
 
     def _new_observer(self) -> BaseObserver:
         if not self._poll:
             try:
-                return Observer()
+                with self._noting_threads():
+                    return Observer()
             except OSError as error:
                 if error.errno not in _TOO_MANY:
                     raise
                 self._voice.say("polling", "", reason=posix.reason(error))
-        return PollingObserver()
+        self._poll = True
+        return PollingObserverVFS(os.lstat, _listed)
 
-    def _poll_instead(self, error: OSError) -> None:
-        """The limits of inotify are reached: goes on without it."""
-        self._voice.say("polling", "", reason=posix.reason(error))
+    def _poll_if_too_many(self, error: OSError) -> None:
+        """Otherwise the directory went while we looked: its parent, or the next rescan, tells."""
+        if error.errno in _TOO_MANY:
+            self._poll_instead(posix.reason(error))
+
+    def _poll_instead(self, reason: str) -> None:
+        """Events cannot be had: goes on without. Where polling fails too, each rescan tries again."""
+        if not self._poll:
+            self._poll = True
+            self._voice.say("polling", "", reason=reason)
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._end_observer()
-        self._observer = PollingObserver()
-        self._observer.start()
+        self._threads.clear()
+        self._observer = self._new_observer()
+        self.start()
         for root in self.roots:
             root.watch = root.watched = None
         for root in self.roots:
@@ -239,6 +276,18 @@ class Lookout:
             if event.is_directory:
                 self._post(run_directory(root.path, inside))
             self._post(run_directory(root.path, os.path.dirname(inside)))
+
+
+def is_listener(thread: threading.Thread | None) -> bool:
+    """Whether a thread is one of watchdog's."""
+    return isinstance(thread, BaseThread)
+
+
+def _listed(path: str | None) -> Iterator[os.DirEntry[str]]:
+    """What is polled in a directory."""
+    if path is None or path.count(os.sep) > _POLLED_DEPTH:
+        return iter(())
+    return os.scandir(path)
 
 
 class _Handler(events.FileSystemEventHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,12 @@ from ckptctl import naming, posix
 from ckptctl.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+MAX_DEPTH = 64
+"""How many directories may lie on the way from one that is watched to a run below it: each look at the run
+opens all of them, one in the other."""
 
 
 def real_path(path: str) -> str:
@@ -57,12 +63,47 @@ def is_run(path: str) -> bool:
     return False
 
 
-def run_directories(root: str) -> Iterator[str]:
-    """A directory and all below it that a trainer may write to; no link is followed."""
+def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: None) -> Iterator[str]:
+    """A directory and all below it that a trainer may write to; no link is followed.
+
+    How deep it goes is for whoever may write there to say: so there is a limit, and no recursion as in
+    `os.walk` before Python 3.12.
+
+    Args:
+        root: Where to begin.
+        too_deep: Is told of each directory in which there are others that are left out, since they lie deeper
+            than `MAX_DEPTH`; and of each whose path is longer than the system takes.
+    """
     yield root
-    for path, names, _ in os.walk(root):
-        names[:] = sorted(name for name in names if not naming.is_leftover_directory(name))
-        yield from (below for name in names if not os.path.islink(below := os.path.join(path, name)))
+    waiting = [(root, 0)]
+    while waiting:
+        path, depth = waiting.pop()
+        if depth and os.path.islink(path):  # since it was listed
+            continue
+        try:
+            below = [os.path.join(path, name) for name in _directories_in(path)]
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                too_deep(path)
+            continue
+        if depth < MAX_DEPTH:
+            yield from below
+            waiting.extend((one, depth + 1) for one in reversed(below))
+        elif below:
+            too_deep(path)
+
+
+def _directories_in(path: str) -> list[str]:
+    """The names of those right in one that a trainer may write to, in order."""
+    with os.scandir(path) as entries:
+        names = [entry.name for entry in entries if _is_directory(entry)]
+    return sorted(name for name in names if not naming.is_leftover_directory(name))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):
+        return entry.is_dir(follow_symlinks=False)
+    return False
 
 
 def run_directory(root: str, inside: str) -> str:

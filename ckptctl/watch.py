@@ -28,7 +28,7 @@ from ckptctl.errors import (
 from ckptctl.lookout import Lookout
 from ckptctl.notify import Notifier
 from ckptctl.prune import prune_open
-from ckptctl.roots import is_directory, is_run, run_directories
+from ckptctl.roots import MAX_DEPTH, is_directory, is_run, run_directories
 from ckptctl.statefile import Memory
 from ckptctl.tally import Tally
 from ckptctl.verify import Level
@@ -131,6 +131,7 @@ class Watcher:
         self._due: dict[str, _Due] = {}
         self._memory = Memory()
         self._contention: dict[str, Contention] = {}
+        self._cut: set[str] = set()
         self._stopping = False
         self._voice = Voice(report)
         self._lookout = Lookout(
@@ -208,13 +209,24 @@ class Watcher:
         found = set()
         for root in self._lookout.roots:
             self._lookout.aim(root)
-            for path in run_directories(root.path) if self._recursive else (root.path,):
+            cut: list[str] = []
+            for path in run_directories(root.path, cut.append) if self._recursive else (root.path,):
                 if self._is_stopping():
                     return
                 self._due[path] = _Due(-math.inf, -math.inf)
                 found.add(path)
+            self._tell_of_cut(root.path, cut)
         for path in self._contention.keys() - found:
             self._forget(path)
+
+    def _tell_of_cut(self, root: str, cut: Sequence[str]) -> None:
+        """Says once that there is what is not looked at; there may be more of it than a log can hold."""
+        if not cut:
+            self._cut.discard(root)
+        elif root not in self._cut:
+            self._cut.add(root)
+            told = f"{cut[0]}: too deep: what is below it is not watched, as all that lies more than"
+            self._voice.say("failed", root, error=f"{told} {MAX_DEPTH} directories below {root}")
 
     def _forget(self, path: str) -> None:
         """Lets go of a directory below a root that is not there any more; there may be new ones for ever."""
@@ -230,7 +242,8 @@ class Watcher:
             self._lookout.aim(root)
             if not root.there:
                 self.tally.gone(path, named=True)
-                return
+        if len(names) > MAX_DEPTH or not (names or root.there):  # events come from any depth
+            return
         contention = self._contention.setdefault(path, Contention())
         try:
             # A link may have taken the place of a directory since it was marked; none is followed on the way.

@@ -19,6 +19,7 @@ import fabricate
 import pytest
 from watching import DEADLINE, PAUSE, Watching, ckpts, keep, save
 
+from ckptctl.roots import MAX_DEPTH, run_directories
 from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
@@ -121,6 +122,82 @@ def test_limit_of_inotify(
     polling = [event["reason"] for event in watching.events if event["event"] == "polling"]
     assert len(polling) == (0 if number else 1), watching.story()
     assert {event["event"] for event in watching.events} <= {"watching", "pruned", "polling", "stopped"}
+
+
+def deepen(directory: Path, name: str, levels: int) -> None:
+    """Makes directories one in the other, however long the path gets."""
+    directory.mkdir()
+    inner = os.open(directory, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=inner)
+        outer, inner = inner, os.open(name, os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A directory for trees that are too deep for Python to remove them."""
+    (tmp_path / "deep").mkdir()
+    yield tmp_path / "deep"
+    subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)
+
+
+@pytest.mark.parametrize("options", [(), ("--poll",)], ids=["events", "polling"])
+def test_tree_too_deep_for_recursion(
+    deep: Path, watch: Callable[..., Watching], options: tuple[str, ...]
+) -> None:
+    """Whoever makes a tree of 1,200 levels below a root ends no watch and starts none in vain: it is told."""
+    run = fabricate.run(deep / "root" / "run", 6)
+    deepen(deep / "other", "a", 1_200)
+    watching = watch("-r", deep / "root", RESCAN, *options)
+    watching.event("pruned", run)
+    (deep / "other").rename(deep / "root" / "other")
+    assert f"{MAX_DEPTH} directories below" in watching.event("failed", deep / "root")["error"]
+    for step in (7, 8):
+        save(run, step)
+        watching.until(lambda step=step: fabricate.names(run) == ckpts(step - 2, step - 1, step))  # type: ignore[misc]
+    watching.stop()
+    assert watching.count("failed", deep / "root") == 1
+    again = watch("-r", deep / "root", RESCAN, *options)
+    again.event("failed", deep / "root")
+    save(run, 9)
+    again.until(lambda: fabricate.names(run) == ckpts(7, 8, 9))
+    again.stop()
+
+
+def test_links_to_themselves_are_not_polled(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Polling follows no link: two to their own directory would make as many paths as there can be."""
+    run = fabricate.run(tmp_path / "run", 6)
+    (run / "one").symlink_to(run)
+    (run / "other").symlink_to(run)
+    watching = watch("-r", tmp_path, "--poll")
+    watching.event("pruned", run)
+    save(run, 7)
+    watching.until(lambda: fabricate.names(run) == ckpts(5, 6, 7))
+    watching.stop()
+
+
+def test_directories_of_runs(tmp_path: Path) -> None:
+    """A directory's own come before those in them, by name; links and parts of saves are left out."""
+    for name in ("b/d", "a/c/e", "a/ckpt-1_temp/x"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "file").touch()
+    (tmp_path / "link").symlink_to("b")
+    found = [os.path.relpath(path, tmp_path) for path in run_directories(str(tmp_path))]
+    assert found == [".", "a", "b", "a/c", "a/c/e", "b/d"]
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 250], ids=["too many", "too long"])
+def test_directories_that_lie_too_deep(deep: Path, name: str) -> None:
+    """What lies too deep, or has too long a path, is left out and told once; what lies beside it is not."""
+    deepen(deep / "tree", name, 100)
+    (deep / "zebra").mkdir()
+    told: list[str] = []
+    found = list(run_directories(str(deep), told.append))
+    assert found[:3] == [str(deep), str(deep / "tree"), str(deep / "zebra")]
+    assert told == [found[-1]]
+    assert len(found) == MAX_DEPTH + 2 if name == "a" else len(found[-1]) > 4095
 
 
 def test_no_descriptor_left(tmp_path: Path, watch: Callable[..., Watching]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import click
 
 from ckptctl.cli import options, settings
 from ckptctl.errors import CkptctlError, PolicyError
+from ckptctl.lookout import is_listener
 from ckptctl.notify import Notifier
 from ckptctl.policy import Policy
 from ckptctl.posix import open_directory, reason
@@ -116,11 +118,22 @@ def command(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: watcher.stop())
         warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
+        threading.excepthook = _untold(threading.excepthook)
         watcher.run()
     try:
         sys.stdout.flush()
     except OSError:  # what a full disk has not taken up to now goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _untold(tell: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], None]:
+    """Leaves out how a thread that listens ended: the rescan puts another in its place."""
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if not is_listener(ended.thread):
+            tell(ended)
+
+    return hook
 
 
 def _lasting(path: str) -> str:
@@ -219,7 +232,7 @@ def _words(event: Event) -> list[str]:
     if event.event in _WRONG:
         return [details["error"]]
     if event.event == "polling":
-        return [f"the system's limit on file events is reached ({details['reason']}): polling from now on"]
+        return [f"file events cannot be had ({details['reason']}): polling from now on"]
     return [_PLAIN[event.event]]
 
 
