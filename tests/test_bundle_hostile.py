@@ -13,16 +13,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ckptctl.bundle import entries as bundle_entries
 from ckptctl.bundle import index as bundle_index
 from ckptctl.bundle.dtypes import DTYPES
 from ckptctl.bundle.findings import Report
 from ckptctl.bundle.graph import read_object_graph
 from ckptctl.bundle.index import IndexReader, check_index, read_index
+from ckptctl.bundle.slices import MAX_SLICES, TensorSlice
 from ckptctl.bundle.source import BytesSource
 from ckptctl.bundle.step import read_step
 from ckptctl.bundle.values import iter_values, read_tensor
 from ckptctl.bundle.verification import verify_bundle
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +185,77 @@ def test_index_of_claims_is_cheap() -> None:
         tracemalloc.stop()
     assert peak < 20_000_000
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    ("slices", "match"),
+    [
+        (writer.bytes_field(7, b"") * (MAX_SLICES + 1), f"has {MAX_SLICES + 1} slices, expected at most"),
+        (writer.bytes_field(7, b"") * 300_000, "has more than 200,000 parts"),
+        (writer.bytes_field(7, writer.bytes_field(1, b"") * 300_000), "has more than 200,000 parts"),
+    ],
+    ids=["slices", "many-slices", "extents"],
+)
+def test_entry_of_nothing_but_slices_is_cheap(
+    monkeypatch: pytest.MonkeyPatch, slices: bytes, match: str
+) -> None:
+    """An entry of more slices than any tensor has is given up before anything is made of them."""
+    monkeypatch.setattr(bundle_entries, "MAX_PARTS", 200_000)
+    monkeypatch.setattr(TensorSlice, "__init__", None)
+    bundle = writer.BundleWriter()
+    bundle.entries[b"table"] = writer.number_field(1, 1) + writer.bytes_field(2, b"") + slices
+    source = BytesSource(bundle.index(), "P.index")
+    with pytest.raises(UnsupportedError, match=match):
+        read_index(source)
+    report = Report()
+    check_index(source, report)
+    assert [finding.kind.value for finding in report.findings] == ["entry"]
+
+
+def test_slices_have_the_rank_of_their_tensor() -> None:
+    """A slice of more or fewer dimensions than its tensor has is none of it."""
+    for extents in ((), ((0, 1), (0, 1))):
+        bundle = writer.BundleWriter()
+        bundle.entries[b"table"] = writer.entry_proto(1, [4], slices=[extents])
+        with pytest.raises(BundleError, match=f"a slice has {len(extents)} dimensions, the tensor has 1"):
+            read_index(BytesSource(bundle.index(), "P.index"))
+
+
+def test_slices_that_nothing_stores_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries may list as many slices as are stored, and not many more."""
+    monkeypatch.setattr(bundle_index, "_SLICES_ALLOWANCE", 10)
+    bundle = writer.BundleWriter()
+    stored = [(((at, 1),), bytes(4), 0) for at in range(50)]
+    bundle.add_partitioned(b"table", 1, [50], stored)
+    assert len(read_index(BytesSource(bundle.index(), "P.index")).entries) == 51
+    bundle.entries[b"zoo"] = writer.entry_proto(1, [50], slices=[extents for extents, _, _ in stored[:6]])
+    source = BytesSource(bundle.index(), "P.index")
+    with pytest.raises(UnsupportedError, match="slices out of all proportion"):
+        read_index(source)
+    report = Report()
+    assert check_index(source, report) is not None
+    assert [finding.kind.value for finding in report.findings] == ["index"]
+
+
+def test_compressed_contents_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index whose blocks hold many times what the file has is given up."""
+    bundle = writer.BundleWriter(compress=True, block_bytes=1)
+    for number in range(20):
+        bundle.entries[b"t%02d" % number] = writer.entry_proto(1, []) + writer.bytes_field(15, bytes(4000))
+    source = BytesSource(bundle.index(), "P.index")
+    assert len(read_index(source).entries) == 20
+    monkeypatch.setattr(bundle_index, "_CONTENTS_ALLOWANCE", 1 << 14)
+    with pytest.raises(UnsupportedError, match="contents out of all proportion"):
+        read_index(source)
+    report = Report()
+    assert check_index(source, report) is not None
+    assert [finding.kind.value for finding in report.findings] == ["index"]
+
+
+def test_long_slice_is_shown_cut() -> None:
+    """What messages show of a slice ends after some dimensions."""
+    assert str(TensorSlice(((0, 1),) * 16)) == ":".join(["0,1"] * 16)
+    assert str(TensorSlice(((0, 1),) * 254)) == ":".join(["0,1"] * 16) + ":…"
 
 
 def test_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import bundle_writer as writer
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from ckptctl.bundle import v1
 from ckptctl.bundle.findings import Report
+from ckptctl.bundle.slices import MAX_SLICES
 from ckptctl.bundle.source import BytesSource
 from ckptctl.bundle.table import MAX_BLOCK_BYTES
 from ckptctl.bundle.v1 import MAX_META_BYTES, check_v1, is_v1, read_v1, read_v1_step
@@ -259,6 +261,37 @@ def test_meta_that_lies(record: bytes) -> None:
     assert findings(data) == ["index"]
     with pytest.raises(BundleError):
         read_v1([BytesSource(data, "model.ckpt")])
+
+
+def test_list_of_nothing_but_slices_is_cheap() -> None:
+    """A list of more tensors and slices than any checkpoint has is given up before it is parsed."""
+    tensor = (
+        writer.bytes_field(1, b"w") + writer.number_field(3, FLOAT) + writer.bytes_field(4, b"") * 1_100_000
+    )
+    source = BytesSource(
+        writer.table([(b"", writer.bytes_field(1, writer.bytes_field(1, tensor)))]), "model-1"
+    )
+    with pytest.raises(UnsupportedError, match="has more than 1,000,000 parts"):
+        is_v1(source)
+    report = Report()
+    check_v1(source, report)
+    assert [finding.kind.value for finding in report.findings] == ["unreadable"]
+    tensor = writer.bytes_field(1, b"w") + writer.bytes_field(4, b"") * (MAX_SLICES + 1)
+    source = BytesSource(
+        writer.table([(b"", writer.bytes_field(1, writer.bytes_field(1, tensor)))]), "model-1"
+    )
+    with pytest.raises(UnsupportedError, match="slices, expected at most"):
+        read_v1([source])
+
+
+def test_slices_of_one_name_are_put_together_at_once() -> None:
+    """A list that has one tensor a hundred thousand times takes no longer than another."""
+    tensor = writer.bytes_field(1, writer.bytes_field(4, b""))
+    data = writer.table([(b"", writer.bytes_field(1, tensor * 100_000))])
+    begin = time.monotonic()
+    assert [len(one.slices) for one in read_v1([BytesSource(data, "model-1")]).values()] == [100_000]
+    assert time.monotonic() - begin < 10
+    assert findings(data) == ["slices"]
 
 
 def test_tables_of_others() -> None:

@@ -67,6 +67,11 @@ class Block:
         data = self._data
         return ((key, data[begin:end]) for key, begin, end in self._entries(0))
 
+    @property
+    def size(self) -> int:
+        """How many bytes the contents have."""
+        return len(self._data)
+
     def spans(self) -> Iterator[tuple[bytes, int, int]]:
         """Yields keys, and where in the contents their values begin and end. Raises as `__iter__` does."""
         return self._entries(0)

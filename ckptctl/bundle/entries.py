@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from ckptctl import protos
 from ckptctl.bundle.checksum import unmask
 from ckptctl.bundle.dtypes import DTYPES, dtype_name
-from ckptctl.bundle.slices import MAX_RANK, TensorSlice, parse_slice_key
+from ckptctl.bundle.parts import PART_BYTES, expect_few
+from ckptctl.bundle.slices import MAX_RANK, TensorSlice, parse_slice_key, parse_slices
 from ckptctl.errors import BundleError, UnsupportedError
 
 VERSION = 1
@@ -25,6 +26,9 @@ VERSION = 1
 
 MAX_ENTRY_BYTES = 1 << 23
 """The largest entry that is parsed: a tensor in 100,000 slices has a smaller one."""
+
+MAX_PARTS = 1 << 19
+"""The most messages in an entry: 100,000 slices of four dimensions."""
 
 MAX_SHARDS = 99_999
 """A shard's file name has five digits for it."""
@@ -159,7 +163,10 @@ def _entry(header: BundleHeader, key: bytes, value: bytes) -> TensorEntry:
     """Decodes an entry. An index has tens of thousands of them: each line here is felt."""
     if len(value) > MAX_ENTRY_BYTES:
         raise UnsupportedError(f"has {len(value)} bytes, expected at most {MAX_ENTRY_BYTES}")
-    proto = protos.parse(protos.load().BundleEntryProto, value, "its value")
+    message = protos.load().BundleEntryProto
+    if len(value) > PART_BYTES * MAX_PARTS:
+        expect_few(message, value, MAX_PARTS, "its value")
+    proto = protos.parse(message, value, "its value")
     shape = parse_shape(proto.shape)
     dtype, shard_id, offset, size = proto.dtype, proto.shard_id, proto.offset, proto.size
     if not dtype:
@@ -168,7 +175,7 @@ def _entry(header: BundleHeader, key: bytes, value: bytes) -> TensorEntry:
         raise BundleError(f"is in shard {shard_id}, there are {header.num_shards}")
     if offset < 0 or size < 0:
         raise BundleError(f"has {size} bytes from byte {offset}")
-    slices = tuple([TensorSlice.from_proto(part) for part in proto.slices]) if proto.slices else ()
+    slices = parse_slices(proto.slices, len(shape)) if proto.slices else ()
     slice_of, part = parse_slice_key(key) or (None, None)
     return TensorEntry(
         key, dtype, shape, shard_id, offset, size, unmask(proto.crc32c), slices, slice_of, part
@@ -184,8 +191,11 @@ def parse_shape(proto: Any) -> tuple[int, ...]:
     Raises:
         BundleError: No tensor can have that shape.
     """
-    sizes = tuple([dimension.size for dimension in proto.dim])
-    if proto.unknown_rank or len(sizes) > MAX_RANK or (sizes and (min(sizes) < 0 or not _countable(sizes))):
+    dimensions = proto.dim
+    if len(dimensions) > MAX_RANK:
+        raise BundleError(f"has {len(dimensions)} dimensions, a tensor has at most {MAX_RANK}")
+    sizes = tuple([dimension.size for dimension in dimensions])
+    if proto.unknown_rank or (sizes and (min(sizes) < 0 or not _countable(sizes))):
         raise BundleError(f"shape {list(sizes[:8])} is not one that a tensor can have")
     return sizes
 

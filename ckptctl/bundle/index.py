@@ -26,6 +26,7 @@ from ckptctl.errors import BundleError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ckptctl.bundle.block import Block
     from ckptctl.bundle.source import Source
     from ckptctl.bundle.table import BlockHandle
 
@@ -37,6 +38,15 @@ MAX_ENTRIES = 1 << 20
 # Keys share prefixes, so they come to more than the file has; a writer's to at most 16 times as much.
 _KEY_ALLOWANCE = 1 << 26
 _MAX_KEY_EXPANSION = 16
+
+# TensorFlow compresses no index. What another writer compresses may hold this much, and twice its size: many
+# times what a million tensors take.
+_CONTENTS_ALLOWANCE = 1 << 26
+_MAX_CONTENTS_EXPANSION = 2
+
+# Each slice that an entry lists is stored under a key of its own, and those come before the entry. Without
+# them it is damaged, and says little; counted are slices and their dimensions.
+_SLICES_ALLOWANCE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +141,7 @@ def read_index(source: Source) -> Index:
     """
     table = Table(source)
     header = _read_header(table)
-    entries = {}
-    for key, value in _values(table, None):
-        entries[key] = parse_entry(source.name, header, key, value)
-    return Index(source.name, header, entries)
+    return Index(source.name, header, {entry.key: entry for entry in _entries(table, header, None)})
 
 
 def check_index(source: Source, report: Report) -> Index | None:
@@ -159,11 +166,8 @@ def check_index(source: Source, report: Report) -> Index | None:
     table.check(report)
     entries = {}
     try:
-        for key, value in _values(table, report):
-            try:
-                entries[key] = parse_entry(source.name, header, key, value)
-            except BundleError as error:
-                report.add(Finding(FindingKind.ENTRY, str(error), key.decode("utf-8", "surrogateescape")))
+        for entry in _entries(table, header, report):
+            entries[entry.key] = entry
     except BundleError as error:
         report.add(Finding(FindingKind.INDEX, str(error)))
     return Index(source.name, header, entries)
@@ -176,17 +180,43 @@ def _read_header(table: Table) -> BundleHeader:
     return parse_header(table.source.name, value)
 
 
+def _entries(table: Table, header: BundleHeader, report: Report | None) -> Iterator[TensorEntry]:
+    """Every tensor's entry, and every slice's; those that cannot be read are reported, or raise."""
+    name = table.source.name
+    allowance = _SLICES_ALLOWANCE
+    for key, value in _values(table, report):
+        try:
+            entry = parse_entry(name, header, key, value)
+        except BundleError as error:
+            if report is None:
+                raise
+            report.add(Finding(FindingKind.ENTRY, str(error), key.decode("utf-8", "surrogateescape")))
+            continue
+        if entry.slices:
+            allowance -= len(entry.slices) * (1 + len(entry.shape))
+            if allowance < 0:
+                raise UnsupportedError(f"{name}: entry {key!r}: has slices out of all proportion")
+        elif entry.slice is not None:
+            allowance += 1 + len(entry.slice.extents)
+        yield entry
+
+
 def _values(table: Table, report: Report | None) -> Iterator[tuple[bytes, bytes]]:
     """Every key but the header's, with its value; blocks that cannot be read are reported, or raise."""
     name, size = table.source.name, table.source.size
     if size > MAX_INDEX_BYTES:
         raise UnsupportedError(f"{name}: has {size} bytes, expected at most {MAX_INDEX_BYTES} of an index")
     allowance = _KEY_ALLOWANCE + _MAX_KEY_EXPANSION * size
+    contents = _CONTENTS_ALLOWANCE + _MAX_CONTENTS_EXPANSION * size
     entries = 0
     last = b""
     for limit, handle in table.handles():
         try:
-            for key, value in _block_values(table, handle, last, limit):
+            block = table.block(handle)
+            contents -= block.size
+            if contents < 0:
+                break
+            for key, value in _block_values(table, handle, block, last, limit):
                 last = key
                 entries += 1
                 allowance -= len(key)
@@ -201,13 +231,15 @@ def _values(table: Table, report: Report | None) -> Iterator[tuple[bytes, bytes]
             raise UnsupportedError(
                 f"{name}: has more than {MAX_ENTRIES} entries, or keys out of all proportion"
             )
+    if contents < 0:
+        raise UnsupportedError(f"{name}: {size} bytes hold contents out of all proportion")
 
 
 def _block_values(
-    table: Table, handle: BlockHandle, last: bytes, limit: bytes
+    table: Table, handle: BlockHandle, block: Block, last: bytes, limit: bytes
 ) -> Iterator[tuple[bytes, bytes]]:
     """The entries of a data block, if their keys lie between `last` and its key in the index block."""
-    for key, value in table.block(handle):
+    for key, value in block:
         if not (last < key or handle.offset == 0) or key > limit:
             raise BundleError(
                 f"{table.source.name}: data block at byte {handle.offset}: expected a key behind {last!r} "

@@ -35,6 +35,11 @@ WHOLE = -1
 MAX_RANK = 254
 """TensorFlow's `TensorShape` has no more dimensions."""
 
+MAX_SLICES = 100_000
+"""The most slices of a tensor."""
+
+_SHOWN_EXTENTS = 16
+
 # Slices along one dimension are compared with their neighbours only. A grid takes more, and never this many.
 _MAX_COMPARISONS = 4_000_000
 
@@ -51,11 +56,19 @@ class TensorSlice:
 
     def __str__(self) -> str:
         """As TensorFlow writes it: `0,10:-` are ten rows with all their columns."""
-        return ":".join("-" if length == WHOLE else f"{start},{length}" for start, length in self.extents)
+        shown = self.extents[:_SHOWN_EXTENTS]
+        more = ":…" if len(shown) < len(self.extents) else ""
+        return ":".join("-" if length == WHOLE else f"{start},{length}" for start, length in shown) + more
 
     @classmethod
-    def from_proto(cls, proto: Any) -> TensorSlice:
-        """Takes over a TensorSliceProto."""
+    def from_proto(cls, proto: Any, rank: int) -> TensorSlice:
+        """Takes over a TensorSliceProto.
+
+        Raises:
+            BundleError: It is none of a tensor of that rank.
+        """
+        if len(proto.extent) != rank:
+            raise BundleError(f"a slice has {len(proto.extent)} dimensions, the tensor has {rank}")
         return cls(
             tuple(
                 (extent.start, extent.length) if extent.HasField("length") else (0, WHOLE)
@@ -79,6 +92,18 @@ class TensorSlice:
             if not 0 <= begin <= end <= size:
                 raise BundleError(f"slice {self} reaches beyond the shape {list(shape)}")
         return ranges
+
+
+def parse_slices(protos: Any, rank: int) -> tuple[TensorSlice, ...]:
+    """Takes over the slices that a tensor of that rank is said to have.
+
+    Raises:
+        BundleError: One has another rank.
+        UnsupportedError: There are more than `MAX_SLICES`.
+    """
+    if len(protos) > MAX_SLICES:
+        raise UnsupportedError(f"has {len(protos)} slices, expected at most {MAX_SLICES}")
+    return tuple([TensorSlice.from_proto(proto, rank) for proto in protos])
 
 
 def slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:

@@ -18,15 +18,16 @@ Answers to `tensor_slice_writer.cc`, `tensor_slice_reader.cc` and `saved_tensor_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptctl import protos
 from ckptctl.bundle.entries import parse_shape
-from ckptctl.bundle.findings import Finding, FindingKind, Report
+from ckptctl.bundle.findings import MAX_FINDINGS, Finding, FindingKind, Report
 from ckptctl.bundle.index import MAX_ENTRIES
 from ckptctl.bundle.large_block import check_large_block, is_walkable, walk_large_block
-from ckptctl.bundle.slices import TensorSlice, slice_key
+from ckptctl.bundle.parts import expect_few
+from ckptctl.bundle.slices import TensorSlice, parse_slices, slice_key
 from ckptctl.bundle.source import new_buffer, read_exactly
 from ckptctl.bundle.step import Step
 from ckptctl.bundle.table import MAGIC, BlockTooLargeError, Table
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 MAX_META_BYTES = 1 << 24
 """The largest `meta` that is read."""
+
+MAX_META_PARTS = 1_000_000
+"""The most messages and strings in a `meta`; 20,000 tensors of four dimensions have 240,000."""
 
 WHOLE_BYTES = 1 << 22
 """The largest block that is read and checked as a whole where a file is not being verified."""
@@ -109,6 +113,7 @@ def read_v1(sources: Iterable[Source], *, checked: bool = False) -> dict[str, V1
         UnreadableError: The system refuses.
     """
     tensors: dict[str, V1Tensor] = {}
+    slices: dict[str, list[TensorSlice]] = {}
     for source in sources:
         for tensor in _read_meta(Table(source), checked=checked):
             known = tensors.get(tensor.name, tensor)
@@ -116,9 +121,14 @@ def read_v1(sources: Iterable[Source], *, checked: bool = False) -> dict[str, V1
                 raise BundleError(
                     f"{source.name}: tensor {tensor.name!r} has another dtype or shape than in another shard"
                 )
-            slices = tensor.slices if known is tensor else known.slices + tensor.slices
-            tensors[tensor.name] = V1Tensor(tensor.name, tensor.dtype, tensor.shape, slices)
-    return dict(sorted(tensors.items()))
+            tensors[tensor.name] = known
+            slices.setdefault(tensor.name, []).extend(tensor.slices)
+    return {
+        name: tensor
+        if len(tensor.slices) == len(slices[name])
+        else replace(tensor, slices=tuple(slices[name]))
+        for name, tensor in sorted(tensors.items())
+    }
 
 
 def check_v1(source: Source, report: Report) -> int:
@@ -154,7 +164,11 @@ def check_v1(source: Source, report: Report) -> int:
     except BundleError as error:
         report.add(Finding(list_finding_kind(error), str(error)))
         return 0
-    if complete:
+    listed = sum(len(tensor.slices) for tensor in tensors)
+    if complete and listed > len(keys) + MAX_FINDINGS:  # what each one is called would not be shown anyway
+        message = f"{source.name}: {listed} slices are listed, and at most {len(keys)} are there"
+        report.add(Finding(FindingKind.SLICES, message))
+    elif complete:
         for tensor in tensors:
             _check_slices(source.name, tensor, keys, report)
     return len(tensors)
@@ -199,9 +213,12 @@ def _read_record(table: Table, *, checked: bool = False) -> Any:
     value = _value(table, b"", MAX_META_BYTES, checked=checked)
     if value is None:
         raise BundleError(f"{name}: expected a record under the empty key, found none")
-    saved = protos.parse(protos.load().SavedTensorSlices, value, f"{name}: the record under the empty key")
+    where = f"{name}: the record under the empty key"
+    message = protos.load().SavedTensorSlices
+    expect_few(message, value, MAX_META_PARTS, where)
+    saved = protos.parse(message, value, where)
     if not saved.HasField("meta"):
-        raise BundleError(f"{name}: the record under the empty key has no list of tensors")
+        raise BundleError(f"{where} has no list of tensors")
     versions = saved.meta.versions
     if versions.min_consumer > VERSION or VERSION in versions.bad_consumers:
         raise BundleError(
@@ -212,12 +229,12 @@ def _read_record(table: Table, *, checked: bool = False) -> Any:
 
 def _tensor(name: str, proto: Any) -> V1Tensor:
     try:
-        slices = tuple(TensorSlice.from_proto(part) for part in proto.slice)
         shape = parse_shape(proto.shape)
+        slices = parse_slices(proto.slice, len(shape))
         for part in slices:
             part.ranges(shape)
     except BundleError as error:
-        raise BundleError(f"{name}: tensor {proto.name!r}: {error}") from error
+        raise type(error)(f"{name}: tensor {proto.name!r}: {error}") from error
     return V1Tensor(proto.name, proto.type, shape, slices)
 
 
