@@ -14,10 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ckptctl.bundle import entries as bundle_entries
+from ckptctl.bundle import graph as bundle_graph
 from ckptctl.bundle import index as bundle_index
 from ckptctl.bundle.dtypes import DTYPES
 from ckptctl.bundle.findings import Report
-from ckptctl.bundle.graph import read_object_graph
+from ckptctl.bundle.graph import parse_object_graph, read_object_graph
 from ckptctl.bundle.index import IndexReader, check_index, read_index
 from ckptctl.bundle.slices import MAX_SLICES, TensorSlice
 from ckptctl.bundle.source import BytesSource
@@ -250,6 +251,24 @@ def test_compressed_contents_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     report = Report()
     assert check_index(source, report) is not None
     assert [finding.kind.value for finding in report.findings] == ["index"]
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        writer.bytes_field(1, b"") * 30_000,
+        writer.bytes_field(1, writer.bytes_field(1, b"") * 30_000),
+        writer.bytes_field(1, writer.bytes_field(1, b"") * 1000) * 30,
+        writer.bytes_field(1, writer.bytes_field(2, b"")) * 15_000,
+    ],
+    ids=["nodes", "children", "children-of-nodes", "attributes"],
+)
+def test_graph_of_nothing_is_cheap(monkeypatch: pytest.MonkeyPatch, graph: bytes) -> None:
+    """A graph of more nodes, children and attributes than any model has is given up."""
+    assert parse_object_graph(graph, "P").nodes
+    monkeypatch.setattr(bundle_graph, "MAX_PARTS", 29_000)
+    with pytest.raises(UnsupportedError, match="has more than 29,000"):
+        parse_object_graph(graph, "P")
 
 
 def test_long_slice_is_shown_cut() -> None:

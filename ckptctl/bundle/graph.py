@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ckptctl import protos
 from ckptctl.bundle.dtypes import STRING
+from ckptctl.bundle.parts import expect_few, split
 from ckptctl.bundle.strings import read_strings
-from ckptctl.errors import BundleError
+from ckptctl.errors import BundleError, UnsupportedError
 
 if TYPE_CHECKING:
     from ckptctl.bundle.index import Index, IndexReader
@@ -26,6 +27,11 @@ OBJECT_GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"
 
 MAX_GRAPH_BYTES = 1 << 27
 """The largest graph that is read; 20,000 variables take about 4 MB."""
+
+MAX_PARTS = 1_000_000
+"""The most nodes, children, attributes and slots of a graph in all; 20,000 variables have some 200,000."""
+
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,9 @@ class Node:
     attributes: tuple[Attribute, ...]
     slot_variables: tuple[SlotVariable, ...]
     registered_saver: str
+
+
+_EMPTY = Node({}, (), (), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +147,49 @@ def parse_object_graph(data: bytes, where: str) -> ObjectGraph:
 
     Raises:
         BundleError: It is none, or a node refers to one that is not there.
+        UnsupportedError: It has more than `MAX_PARTS`.
     """
-    graph = protos.parse(protos.load().TrackableObjectGraph, data, where)
-    count = len(graph.nodes)
-    return ObjectGraph(
-        tuple(_node(proto, count, f"{where}: node {n}") for n, proto in enumerate(graph.nodes))
-    )
+    message = protos.load().TrackableObjectGraph
+    nodes: list[Node] = []
+    parts = 0
+    for piece in split(data, _PIECE_BYTES):
+        expect_few(message, piece, MAX_PARTS, where)
+        graph = protos.parse(message, piece, where).nodes
+        parts += len(graph)
+        for proto in graph if parts <= MAX_PARTS else ():
+            node, more = _node(proto)
+            nodes.append(node)
+            parts += more
+        if parts > MAX_PARTS:
+            raise UnsupportedError(f"{where}: has more than {MAX_PARTS:,} nodes, children and attributes")
+    for number, node in enumerate(nodes):
+        _check_targets(node, len(nodes), where, number)
+    return ObjectGraph(tuple(nodes))
 
 
-def _node(proto: Any, count: int, where: str) -> Node:
+def _node(proto: Any) -> tuple[Node, int]:
+    """A node, and of how many parts it is made: children of one name are one, and cost as many."""
+    children, attributes, slots = proto.children, proto.attributes, proto.slot_variables
+    if not (children or attributes or slots or proto.HasField("registered_saver")):
+        return _EMPTY, 0
     node = Node(
-        {child.local_name: child.node_id for child in proto.children},
-        tuple(Attribute(value.name, value.full_name, value.checkpoint_key) for value in proto.attributes),
+        {child.local_name: child.node_id for child in children},
+        tuple([Attribute(value.name, value.full_name, value.checkpoint_key) for value in attributes]),
         tuple(
-            SlotVariable(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
-            for slot in proto.slot_variables
+            [
+                SlotVariable(slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
+                for slot in slots
+            ]
         ),
         proto.registered_saver.name,
     )
-    slots = (end for slot in node.slot_variables for end in (slot.original_variable, slot.slot_variable))
-    for target in (*node.children.values(), *slots):
+    return node, len(children) + len(attributes) + len(slots)
+
+
+def _check_targets(node: Node, count: int, where: str, number: int) -> None:
+    targets = list(node.children.values())
+    for slot in node.slot_variables:
+        targets += slot.original_variable, slot.slot_variable
+    for target in targets:
         if not 0 <= target < count:
-            raise BundleError(f"{where}: refers to node {target}, there are {count}")
-    return node
+            raise BundleError(f"{where}: node {number}: refers to node {target}, there are {count}")
