@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import bundle_writer as writer
+import bundle_writer
 import pytest
 from trainers import restore_and_train, run_trainer
 
@@ -29,7 +33,7 @@ tf.train.Checkpoint(step=step).restore(sys.argv[1]).expect_partial().assert_exis
 
 def bundle(directory: Path, number: int) -> None:
     """A checkpoint of one tensor, `ckpt-<number>`, saved a minute after the one before."""
-    made = writer.BundleWriter()
+    made = bundle_writer.BundleWriter()
     made.add(b"w", 1, [2], bytes(8))
     made.write(directory, f"ckpt-{number}")
     for path in directory.glob(f"ckpt-{number}.*"):
@@ -145,6 +149,34 @@ def test_what_is_named(
     for words in said:
         assert words in result.stderr
     assert bool(said) == bool(result.stderr)
+
+
+def test_what_verify_condemns_is_passed_over(run: Path, invoke: Invoke) -> None:
+    """The command that verify names goes by what verify was asked for: a NaN has the right checksum."""
+    made = bundle_writer.BundleWriter()
+    made.add(b"w", 1, [2], struct.pack("<2f", 1.0, math.nan))
+    made.write(run, "ckpt-3")
+    assert invoke("latest", "--verified", str(run)).stdout == f"{run}/ckpt-3\n"
+    result = invoke("verify", "--finite", str(run))
+    (command,) = re.findall("`ckptctl (.*)` finds the newest", result.stderr)
+    result = invoke(*shlex.split(command))
+    assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-2\n")
+    assert "passed over ckpt-3: corrupt: " in result.stderr
+    assert invoke("latest", "--verify=finite", "--verified", str(run)).stdout == f"{run}/ckpt-2\n"
+    assert "finds the newest" not in invoke("verify", "--finite", "--restore", str(run)).stderr
+
+
+def test_that_restores(tmp_path: Path, invoke: Invoke) -> None:
+    """With --verify=restore it is the newest that TensorFlow restores."""
+    run_trainer("manager-step", tmp_path, saves=2)
+    whole = invoke("latest", str(tmp_path)).stdout
+    made = bundle_writer.BundleWriter()
+    made.add_object_graph(b"v/.ATTRIBUTES/VARIABLE_VALUE")  # which is not there
+    made.write(tmp_path, "ckpt-99")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-99"\n')
+    assert invoke("latest", "--verified", str(tmp_path)).stdout == f"{tmp_path}/ckpt-99\n"
+    result = invoke("latest", "--verify=restore", str(tmp_path))
+    assert (result.stdout, "passed over ckpt-99: unrestorable: " in result.stderr) == (whole, True)
 
 
 def test_json(run: Path, invoke: Invoke) -> None:

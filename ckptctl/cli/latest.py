@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,23 +16,30 @@ from ckptctl.cli.exits import Exit, complain
 from ckptctl.cli.progress import Progress
 from ckptctl.model import StateStatus
 from ckptctl.scan import scan
-from ckptctl.verify import open_scanned, verify
+from ckptctl.verify import open_scanned
 
 if TYPE_CHECKING:
     from ckptctl.model import Checkpoint, Directory
+    from ckptctl.proof import Proofs
 
 
 @click.command(name="latest")
 @options.directory
-@click.option("--verified", is_flag=True, help="Go back to the newest that passes `ckptctl verify`.")
+@click.option(
+    "--verified", is_flag=True, help="Go back to the newest that passes `ckptctl verify`: --verify=data."
+)
+@options.verify
 @options.workers
 @options.latest_filename
 @options.as_json
-def command(*, path: str, verified: bool, workers: int, latest_filename: str, as_json: bool) -> None:
+def command(
+    *, path: str, verified: bool, level: str, workers: int, latest_filename: str, as_json: bool
+) -> None:
     """Prints the path to restore from: the latest that the state file of DIR (default: .) names.
 
     Where the state file is not there, cannot be read, or names what is not there whole, it is the newest
-    complete checkpoint instead. What is passed over, and why, is said on stderr.
+    complete checkpoint instead; with --verify the newest that passes. What is passed over is said on stderr,
+    and why.
 
     \b
     Exit codes: 0 fine; 2 usage; 3 there is none, or DIR cannot be read; 130 interrupted.
@@ -48,13 +56,16 @@ def command(*, path: str, verified: bool, workers: int, latest_filename: str, as
 
     _doubt(directory, latest_filename)
     found = None
-    for one in _candidates(directory):
-        why = _verify(path, one, workers) if verified and one.complete else _incomplete(one)
-        if why is None:
-            data = [file.name for file in one.shards]
-            found = os.path.join(path, naming.restorable_name(one.name, data))
-            break
-        pass_over(one.name, why)
+    asked = "data" if verified and level == "quick" else level
+    with contextlib.ExitStack() as held:
+        proofs = None if asked == "quick" else held.enter_context(options.proofs(asked, workers))
+        for one in _candidates(directory):
+            why = _incomplete(one) if proofs is None or not one.complete else _verify(path, one, proofs)
+            if why is None:
+                data = [file.name for file in one.shards]
+                found = os.path.join(path, naming.restorable_name(one.name, data))
+                break
+            pass_over(one.name, why)
     if as_json:
         click.echo(json.dumps({"directory": path, "checkpoint": found, "passed_over": passed_over}, indent=2))
     elif found is not None:
@@ -94,11 +105,11 @@ def _incomplete(one: Checkpoint) -> str | None:
     return f"{one.status.value}: {one.problem}" if one.problem else one.status.value
 
 
-def _verify(path: str, one: Checkpoint, workers: int) -> str | None:
+def _verify(path: str, one: Checkpoint, proofs: Proofs) -> str | None:
     """Why a checkpoint does not pass; None if it does."""
     with posix.open_directory(path) as directory, Progress([one.bytes]) as progress:
         progress.begin(one.name)
-        verdict = verify(open_scanned(directory, one, follow=True), workers=workers, progress=progress.update)
+        verdict = proofs.prove(open_scanned(directory, one, follow=True), progress.update)
     if verdict.ok:
         return None
     more = f" (and {len(verdict.findings) - 1:,} more)" if len(verdict.findings) > 1 else ""

@@ -36,6 +36,7 @@ _EXITS = {
     VerdictStatus.MISSING: Exit.UNREADABLE,
     VerdictStatus.UNREADABLE: Exit.UNREADABLE,
 }
+_LOST = frozenset({VerdictStatus.CORRUPT, VerdictStatus.INCOMPLETE, VerdictStatus.UNRESTORABLE})
 
 
 @click.command(name="verify")
@@ -98,7 +99,7 @@ def command(
         made = [render_verify.verdict_json(verdict) for verdict in verdicts]
         click.echo(json.dumps({"checkpoints": made}, indent=2))
     elif verdicts:
-        _show(verdicts, level, form)
+        _show(verdicts, level, form, restored=restore)
     outcome.exit()
 
 
@@ -191,7 +192,7 @@ def _directories(path: str, outcome: Outcome, *, recursive: bool) -> Iterator[Di
                 )
 
 
-def _show(verdicts: list[Verdict], level: Level, form: str) -> None:
+def _show(verdicts: list[Verdict], level: Level, form: str, *, restored: bool) -> None:
     click.echo(render_verify.verdicts(verdicts, form))
     if click.get_current_context().get_parameter_source("form") is click.core.ParameterSource.DEFAULT:
         for line in render_verify.findings(verdicts):
@@ -201,8 +202,10 @@ def _show(verdicts: list[Verdict], level: Level, form: str) -> None:
         complain("the numbers in a V1 checkpoint are not looked at, only their checksums")
     if any(one.status is VerdictStatus.READABLE for one in verdicts):
         complain("readable: TensorFlow reads every tensor; that it restores is not proven, see the findings")
-    lost = {VerdictStatus.CORRUPT, VerdictStatus.INCOMPLETE}
-    bad = next((one for one in verdicts if one.status in lost), None)
-    if bad is not None:
+    bad = next((one for one in verdicts if one.status in _LOST), None)
+    if bad is not None and not (restored and level is Level.FINITE):  # latest asks for one of the two
         directory = os.path.dirname(bad.checkpoint)
-        complain(f"`ckptctl latest --verified {directory}` finds the newest that passes")
+        asked = (
+            "--verify=restore" if restored else "--verify=finite" if level is Level.FINITE else "--verified"
+        )
+        complain(f"`ckptctl latest {asked} {directory}` finds the newest that passes")
