@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -245,8 +246,8 @@ def _none_passes(directory: Directory, failed: dict[str, str]) -> UnreadableErro
     told = "; ".join(f"{name}: {why}" for name, why in itertools.islice(failed.items(), 3))
     found = f"no checkpoint passes ({told})" if failed else "there is no whole checkpoint"
     return UnreadableError(
-        f"{directory.path}: {found}, so that a state file could name none; `ckptctl verify {directory.path}` "
-        "tells what is there"
+        f"{directory.path}: {found}, so that a state file could name none; "
+        f"`ckptctl verify {shlex.quote(directory.path)}` tells what is there"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,8 +122,8 @@ def find(directory: OpenDirectory, name: str, *, follow: bool) -> OpenCheckpoint
     if shards and _is_v1(sharded):
         return sharded
     raise UnreadableError(
-        f"{os.path.join(directory.path, name)}: no such checkpoint; `ckptctl ls {directory.path}` shows what "
-        "there is"
+        f"{os.path.join(directory.path, name)}: no such checkpoint; "
+        f"`ckptctl ls {shlex.quote(directory.path)}` shows what there is"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import click
 import fabricate
 import pytest
 import steps
+from bundle_writer import BundleWriter
 from click.core import ParameterSource
 from conftest import ckptctl, unprivileged
 
@@ -430,6 +433,43 @@ def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
     run.chmod(0o700)
     assert as_nobody("ls", str(run)).returncode == 3
     assert fabricate.contents(run) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("latest", "{}/none"),
+        ("verify", "{}/none"),
+        ("verify", "{}/bad"),
+        ("show", "{}"),
+        ("show", "{}/run/ckpt-7"),
+        ("show", "{}/run/ckpt-1", "--match", "x"),
+        ("show", "{}/run/ckpt-1", "--tensor", "qqqqqqqqqqq"),
+        ("show", "{}/run/v1", "--tensor", "weights"),
+        ("show", "{}/bad/ckpt-1", "--stats"),
+        ("repair", "{}/bad", "--verify"),
+        ("plot", "{}/one", "--weights", "-o", "{}/x.png"),
+    ],
+    ids=" ".join,
+)
+def test_commands_can_be_pasted(tmp_path: Path, invoke: Invoke, arguments: tuple[str, ...]) -> None:
+    """A path is a word of the command that a message names, whatever is in it."""
+    root = tmp_path / "it's; here"
+    fabricate.run(root / "run", 2)
+    (root / "run" / "v1").write_bytes(fabricate.v1())
+    fabricate.run(root / "one", 1)
+    (root / "none").mkdir()
+    made = BundleWriter()
+    made.add(b"w", 1, [2], bytes(8))
+    (root / "bad").mkdir()
+    made.write(root / "bad", "ckpt-1")
+    (root / "bad" / "ckpt-1.data-00000-of-00001").write_bytes(b"12345678")
+    result = invoke(*(argument.format(root) for argument in arguments))
+    assert result.exit_code in {1, 3}, result.output
+    commands = re.findall("`ckptctl (.*?)`", result.stderr)
+    assert commands, result.stderr
+    for command in commands:
+        assert shlex.split(command)[-1].startswith(str(root)), command
 
 
 def test_ls_names_the_command_that_mends(

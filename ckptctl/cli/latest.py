@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,9 @@ def command(
         # For a program it is the very path; a terminal is spared what a name may hold.
         click.echo(render.escape(found) if sys.stdout.isatty() else os.fsencode(found))
     if found is None:
-        complain(f"{path}: no checkpoint to restore from; `ckptctl ls {path}` shows what there is")
+        complain(
+            f"{path}: no checkpoint to restore from; `ckptctl ls {shlex.quote(path)}` shows what there is"
+        )
         click.get_current_context().exit(Exit.UNREADABLE)
 
 

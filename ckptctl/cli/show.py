@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -84,8 +85,9 @@ def command(
         else:
             tensors = list(listing.tensors.values()) if match is None else listing.matching(match)
             if match is not None and not tensors:
+                where = shlex.quote(listing.path)
                 raise UnreadableError(
-                    f"{listing.path}: no tensor's name fits {match}; `ckptctl show {listing.path}` lists them"
+                    f"{listing.path}: no tensor's name fits {match}; `ckptctl show {where}` lists them"
                 )
             if sort is not None:
                 tensors.sort(key=SORT_KEYS[sort])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -173,7 +174,7 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
                 empty = False
                 yield _Target(found.path, one.name, one)
         if empty:
-            complain(f"{path}: no checkpoints here; `ckptctl ls -r {path}` looks below too")
+            complain(f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too")
             outcome.add(Exit.UNREADABLE)
 
 
@@ -204,7 +205,7 @@ def _show(verdicts: list[Verdict], level: Level, form: str, *, restored: bool) -
         complain("readable: TensorFlow reads every tensor; that it restores is not proven, see the findings")
     bad = next((one for one in verdicts if one.status in _LOST), None)
     if bad is not None and not (restored and level is Level.FINITE):  # latest asks for one of the two
-        directory = os.path.dirname(bad.checkpoint)
+        directory = shlex.quote(os.path.dirname(bad.checkpoint))
         asked = (
             "--verify=restore" if restored else "--verify=finite" if level is Level.FINITE else "--verified"
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def movement(path: str, marks: Sequence[Mark], progress: Callable[[str], None] =
     if len(chosen) < 2:  # noqa: PLR2004 - a movement is between two
         raise UnreadableError(
             f"{path}: --weights needs two complete checkpoints at different places; "
-            f"`ckptctl ls {path}` shows what there is"
+            f"`ckptctl ls {shlex.quote(path)}` shows what there is"
         )
     with posix.open_directory(path) as directory:
         columns, problems = _columns(directory, chosen, progress)

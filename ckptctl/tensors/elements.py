@@ -6,6 +6,7 @@ What goes wrong is told with the checkpoint's name and with what to do next.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from ckptctl import posix
@@ -163,7 +164,7 @@ def _where(listing: Listing, tensor: Tensor) -> tuple[Index, TensorEntry]:
 def _undecoded(listing: Listing) -> UnreadableError:
     return UnreadableError(
         f"{listing.path}: the values of a V1 checkpoint are not decoded here; `tf.train.load_checkpoint` "
-        f"reads them, and `ckptctl show {listing.path}` shows names, dtypes and shapes"
+        f"reads them, and `ckptctl show {shlex.quote(listing.path)}` shows names, dtypes and shapes"
     )
 
 
@@ -179,15 +180,16 @@ def _check_parts(entry: TensorEntry, parts: tuple[TensorEntry, ...]) -> None:
 @contextlib.contextmanager
 def _told(listing: Listing) -> Iterator[None]:
     """Says what to do next where reading fails."""
+    path = shlex.quote(listing.path)
     try:
         yield
     except UnsupportedError as error:
-        raise UnsupportedError(f"{error}; `ckptctl show {listing.path}` tells its dtype and shape") from error
+        raise UnsupportedError(f"{error}; `ckptctl show {path}` tells its dtype and shape") from error
     except BundleError as error:
-        raise BundleError(f"{error}; see `ckptctl verify {listing.path}`") from error
+        raise BundleError(f"{error}; see `ckptctl verify {path}`") from error
     except OSError as error:
         raise UnreadableError(
-            f"{error.filename or listing.path}: {posix.reason(error)}; see `ckptctl verify {listing.path}`"
+            f"{error.filename or listing.path}: {posix.reason(error)}; see `ckptctl verify {path}`"
         ) from error
     except MemoryError as error:
         raise UnreadableError(

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import math
 import os
+import shlex
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -111,7 +112,7 @@ class Listing:
         found = self.tensors.get(name) or self.tensors.get(name + VALUE_SUFFIX)
         if found is None:
             near = " or ".join(_nearest(name, self.tensors))
-            hint = f"did you mean {near}?" if near else f"`ckptctl show {self.path}` lists them"
+            hint = f"did you mean {near}?" if near else f"`ckptctl show {shlex.quote(self.path)}` lists them"
             raise UnreadableError(f"{self.path}: no tensor {name}; {hint}")
         return found
 
@@ -135,7 +136,7 @@ def open_listing(path: str) -> Iterator[Listing]:
                 raise
             raise UnreadableError(
                 f"{path}: a directory, expected a checkpoint's prefix or one of its files; "
-                f"`ckptctl ls {path}` shows what there is"
+                f"`ckptctl ls {shlex.quote(path)}` shows what there is"
             ) from error
         yield list_tensors(checkpoint)
 
