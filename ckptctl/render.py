@@ -157,9 +157,9 @@ def plan(made: Plan, form: str) -> str:
         )
         for decision in made.decisions
     ]
-    heading = escape(f"{made.directory}: {made.policy}")
     if not rows:
-        return f"{heading}: there are no checkpoints"
+        return escape(f"{made.directory}: there are no checkpoints here, so none goes")
+    heading = escape(f"{made.directory}: {made.policy}")
     return heading + "\n" + table(rows, ("", "name", "step", "saved", "size", "why"), form, right=(2, 4))
 
 

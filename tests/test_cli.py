@@ -472,6 +472,20 @@ def test_commands_can_be_pasted(tmp_path: Path, invoke: Invoke, arguments: tuple
         assert shlex.split(command)[-1].startswith(str(root)), command
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("ls", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
+)
+def test_the_parent_of_runs(tmp_path: Path, invoke: Invoke, command: str, code: int) -> None:
+    """Where there are no checkpoints, each command says so, and how to find those below."""
+    fabricate.run(tmp_path / "a run" / "train", 3)
+    result = invoke(*command.split(), str(tmp_path / "a run"))
+    assert result.exit_code == code
+    assert f"no checkpoints here; `ckptctl ls -r '{tmp_path}/a run'` looks below too" in result.stderr
+    result = invoke(*command.split(), str(tmp_path / "a run" / "train"))
+    assert "no checkpoints here" not in result.output
+
+
 def test_ls_names_the_command_that_mends(
     tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,8 @@ import click
 from ckptctl import posix, render_mend
 from ckptctl.clean import clean
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.roots import is_run
 
 if TYPE_CHECKING:
     from ckptctl.clean import CleanPlan, CleanReport
@@ -78,6 +79,8 @@ def command(
                 reports.append(report)
                 if not as_json:
                     _show(report)
+                if not report.plan.found and not is_run(path):
+                    complain_of_none(path)
                 if report.failed:
                     outcome.add(Exit.FOUND)
         if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import shlex
 import signal
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ def exit_code(error: Exception) -> Exit:
 def complain(message: str) -> None:
     """Prints a diagnostic to stderr."""
     click.echo(f"ckptctl: {escape(message)}", err=True)
+
+
+def complain_of_none(path: str) -> None:
+    """Says that a directory has no checkpoints, and how to find those that lie below it."""
+    complain(f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import click
 
 from ckptctl import render
 from ckptctl.cli import metric, options
-from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
 from ckptctl.scan import scan, scan_tree
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def command(
             if options.is_default("form"):
                 click.echo(("\n" if at else "") + render.summary(directory))
             _show(directory, measured, form, sort, detailed=detailed)
-    if not any(directory.checkpoints for directory, _ in seen):
+    bare = [directory.path for directory, _ in seen if not directory.checkpoints]
+    for path in () if recursive else bare:
+        complain_of_none(path)
+    if len(bare) == len(seen):
         outcome.add(Exit.UNREADABLE)
     outcome.exit()
 

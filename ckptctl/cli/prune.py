@@ -11,7 +11,7 @@ import click
 from ckptctl import posix, render
 from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
-from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
 from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def command(
                 reports.append(report)
                 if not as_json:
                     _show(report)
+                if not report.plan.decisions:
+                    complain_of_none(path)
                 if report.failed or report.plan.over_bytes:
                     outcome.add(Exit.FOUND)
                 if report.refused is not None:

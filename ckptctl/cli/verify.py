@@ -13,7 +13,7 @@ import click
 from ckptctl import model, naming, posix, render_verify
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, Outcome, complain
+from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
@@ -174,7 +174,7 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
                 empty = False
                 yield _Target(found.path, one.name, one)
         if empty:
-            complain(f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too")
+            complain_of_none(path)
             outcome.add(Exit.UNREADABLE)
 
 
