@@ -121,9 +121,14 @@ def find(directory: OpenDirectory, name: str, *, follow: bool) -> OpenCheckpoint
     sharded = OpenCheckpoint(directory, name, Format.V1, tuple(entry for _, _, entry in shards), follow)
     if shards and _is_v1(sharded):
         return sharded
+    path = os.path.join(directory.path, name)
+    if os.path.isdir(path):
+        raise UnreadableError(
+            f"{path}: a directory, expected a checkpoint's prefix or one of its files; "
+            f"`ckptctl ls {shlex.quote(path)}` shows what there is"
+        )
     raise UnreadableError(
-        f"{os.path.join(directory.path, name)}: no such checkpoint; "
-        f"`ckptctl ls {shlex.quote(directory.path)}` shows what there is"
+        f"{path}: no such checkpoint; `ckptctl ls {shlex.quote(directory.path)}` shows what there is"
     )
 
 

@@ -21,6 +21,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckptctl import naming
 from ckptctl.errors import LockedError, RefusedError, UnreadableError
 
 if TYPE_CHECKING:
@@ -115,14 +116,18 @@ def expect_at_path(directory: OpenDirectory) -> None:
 
 
 def _not_opened(path: str, error: Exception) -> UnreadableError:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return UnreadableError(f"{path} cannot be read: {reason(error)}")
+    prefix = naming.prefix_of(path)
+    if path and os.path.lexists(f"{prefix}.index"):
+        where = os.path.dirname(prefix) or "."
+        return UnreadableError(f"{path} belongs to a checkpoint: name its directory, {where}")
     if isinstance(error, FileNotFoundError) and path:
         return UnreadableError(f"{path}: no such directory")
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        here = path or "an empty path"
-        return UnreadableError(
-            f"{here} is not a directory: name the one that the trainer writes its checkpoints to"
-        )
-    return UnreadableError(f"{path} cannot be read: {reason(error)}")
+    here = path or "an empty path"
+    return UnreadableError(
+        f"{here} is not a directory: name the one that the trainer writes its checkpoints to"
+    )
 
 
 @contextlib.contextmanager

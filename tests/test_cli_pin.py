@@ -56,6 +56,7 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
         (("pin",), 2, "Missing argument"),
         (("pin", "."), 2, "name a checkpoint in it"),
         (("pin", "run/"), 2, "name a checkpoint in it"),
+        (("pin", "run"), 3, "./run: a directory, expected a checkpoint's prefix"),
         (("pin", "run/ckpt-7"), 3, "did you mean ckpt-"),
         (("pin", "nowhere/ckpt-1"), 3, "no such directory"),
         (("unpin", "run/best"), 3, "no such checkpoint"),

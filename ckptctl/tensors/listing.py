@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-import os
 import shlex
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -128,16 +127,7 @@ def open_listing(path: str) -> Iterator[Listing]:
         UnreadableError: There is none, or it cannot be read.
         BundleError: Its index is damaged.
     """
-    with contextlib.ExitStack() as held:
-        try:
-            checkpoint = held.enter_context(open_checkpoint(path))
-        except UnreadableError as error:
-            if not os.path.isdir(path):
-                raise
-            raise UnreadableError(
-                f"{path}: a directory, expected a checkpoint's prefix or one of its files; "
-                f"`ckptctl ls {shlex.quote(path)}` shows what there is"
-            ) from error
+    with open_checkpoint(path) as checkpoint:
         yield list_tensors(checkpoint)
 
 
