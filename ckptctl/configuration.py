@@ -60,12 +60,13 @@ class Document(NamedTuple):
     tables: tuple[tuple[str, Mapping[str, Any]], ...]
 
 
-def parse(text: bytes, keys: Collection[str], *, tables: bool) -> Document:
+def parse(text: bytes, keys: Collection[str], others: Collection[str] = (), *, tables: bool) -> Document:
     """Reads a file's text.
 
     Args:
         text: All of it.
         keys: Those that are known.
+        others: Options that are no keys.
         tables: Whether there may be tables for directories.
 
     Raises:
@@ -77,14 +78,14 @@ def parse(text: bytes, keys: Collection[str], *, tables: bool) -> Document:
         raise PolicyError(f"[{DIRECTORIES}] belongs in a file that --config names")
     if not isinstance(for_directories, dict):
         raise PolicyError(f'{DIRECTORIES} is to hold tables such as [{DIRECTORIES}."runs/*-large"]')
-    _expect_known(found, keys)
+    _expect_known(found, keys, others)
     for pattern, table in for_directories.items():
         if not isinstance(table, dict):
             raise PolicyError(
                 f"{DIRECTORIES}.{pattern:.{_SHOWN}} is to be a table: "
                 f'[{DIRECTORIES}."{pattern:.{_SHOWN}}"] on a line of its own'
             )
-        _expect_known(table, keys)
+        _expect_known(table, keys, others)
     return Document(found, tuple(for_directories.items()))
 
 
@@ -117,11 +118,16 @@ def _loads(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def _expect_known(found: Collection[str], keys: Collection[str]) -> None:
+def _expect_known(found: Collection[str], keys: Collection[str], others: Collection[str]) -> None:
     for key in found:
-        if key not in keys:
-            (nearest,) = difflib.get_close_matches(key[:_SHOWN], sorted(keys), n=1, cutoff=0)
-            raise PolicyError(f"there is no key {key[:_SHOWN]!r}; the nearest is {nearest}")
+        if key in keys:
+            continue
+        hint = "".join(
+            f"; the nearest is {near}" for near in difflib.get_close_matches(key[:_SHOWN], keys, n=1)
+        )
+        if key in others:
+            hint = f": --{key} belongs on the command line"
+        raise PolicyError(f"there is no key {key[:_SHOWN]!r}{hint}")
 
 
 def is_meant(pattern: str, path: str, root: str) -> bool:

@@ -183,8 +183,9 @@ def test_files_are_read_again(tmp_path: Path) -> None:
         ('mode = "worst"', "'worst' is not one of 'min', 'max'"),
         ("metric-within = -1", "-1 is not in the range"),
         ("max-size = [1]", "max-size is to be a size, not an array"),
-        ("verify = true", "no key 'verify'"),
-        ("config = 'x'", "no key 'config'"),
+        ("verify = true", "no key 'verify': --verify belongs on the command line"),
+        ("config = 'x'", "no key 'config': --config belongs on the command line"),
+        ("[directories.elsewhere]\njson = true", "no key 'json': --json belongs on the command line"),
     ],
 )
 def test_nothing_is_deleted_where_a_file_makes_no_sense(

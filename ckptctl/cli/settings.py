@@ -30,7 +30,7 @@ from ckptctl.naming import CONFIG_FILE
 from ckptctl.roots import run_directories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ckptctl.plan import Protections
     from ckptctl.policy import Policy
@@ -161,14 +161,16 @@ class Retention:
     def __init__(self, given: Mapping[str, Any], *, shows_metric: bool = False) -> None:
         self._given = given
         self._shows_metric = shows_metric
-        source = click.get_current_context().get_parameter_source
+        context = click.get_current_context()
+        source = context.get_parameter_source
         self._said = [
             _Layer(words, {name: given[name] for name in _NAMES if source(name) is one})
             for one, words in _SOURCES.items()
         ]
         self._said.insert(0, _Layer(_SOURCES[ParameterSource.ENVIRONMENT], _overruled()))
-        self._named = Files(lambda file: _understood(file, tables=True))
-        self._own = Files(lambda file: _understood(file, tables=False))
+        options = {long_name(one) for one in context.command.params if isinstance(one, click.Option)}
+        self._named = Files(lambda file: _understood(file, options, tables=True))
+        self._own = Files(lambda file: _understood(file, options, tables=False))
         self._sources = Sources()
         config = self._config()
         for layer in self._said:
@@ -320,13 +322,13 @@ _PARAMETERS = _parameters()
 _NAMES = tuple(str(one.name) for one in _PARAMETERS.values())
 
 
-def _understood(file: ConfigurationFile, *, tables: bool) -> _Layers:
-    """What a file says, as the options take it.
+def _understood(file: ConfigurationFile, options: Collection[str], *, tables: bool) -> _Layers:
+    """What a file says, as the options take it; `options` are all that the command has.
 
     Raises:
         PolicyError: It cannot be understood, or makes no sense.
     """
-    found = parse(file.text, _PARAMETERS.keys(), tables=tables)
+    found = parse(file.text, _PARAMETERS.keys(), options, tables=tables)
     return _Layers(
         file._replace(text=b""),
         _layer(file, found.settings),
