@@ -278,8 +278,16 @@ def test_ls_metric_needs_metrics(tmp_path: Path, invoke: Invoke) -> None:
     assert "ckpt-1" in result.stdout
     result = invoke("ls", f"--metrics={tmp_path / 'none.csv'}", str(run))
     assert (result.exit_code, "No such file" in result.stderr) == (3, True)
-    (directory,) = json.loads(invoke("ls", "--json", "--mode=max", str(run)).stdout)["directories"]
+    (directory,) = json.loads(invoke("ls", "--json", str(run)).stdout)["directories"]
     assert not {"metric", "best"} & {*directory, *directory["checkpoints"][0]}
+
+
+@pytest.mark.parametrize("option", ["--mode=max", "--metric-within=3"])
+def test_ls_words_about_no_metric(tmp_path: Path, invoke: Invoke, option: str) -> None:
+    """What says how a metric is read needs one, as it does for prune."""
+    result = invoke("ls", option, str(fabricate.run(tmp_path, 2)))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{option.partition('=')[0]} is for --metric: say which" in result.stderr
 
 
 def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:

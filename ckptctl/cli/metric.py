@@ -117,5 +117,14 @@ class Sources:
 
 
 def is_asked_for(given: Mapping[str, Any]) -> bool:
-    """Whether a metric is named, or said to be somewhere."""
-    return given["metrics"] is not None or given["events"] is not None or not is_default("metric")
+    """Whether a metric is named, or said to be somewhere.
+
+    Raises:
+        PolicyError: It is neither, and there are words about its values.
+    """
+    if given["metrics"] is not None or given["events"] is not None or not is_default("metric"):
+        return True
+    for name in ("mode", "metric_within"):
+        if not is_default(name):
+            raise PolicyError(f"--{name.replace('_', '-')} is for --metric: say which metric is to be shown")
+    return False
