@@ -221,6 +221,6 @@ def load() -> TensorBoard:
     except ImportError as error:
         raise UnreadableError(
             "events files are read with TensorBoard, which cannot be loaded "
-            f"({error}): pip install 'ckptctl[events]'"
+            f"({error}): install ckptctl with its extra [events]"
         ) from error
     return TensorBoard(event_pb2.Event, tensor_util.make_ndarray, metadata.PLUGIN_NAME)

@@ -369,7 +369,7 @@ def test_without_matplotlib(run: Path) -> None:
     assert code == 3
     assert said == (
         "ckptctl: plot draws with matplotlib, which is not installed (matplotlib is missing): "
-        "`pip install 'ckptctl[plot]'`, or `pip install matplotlib`\n"
+        "install ckptctl with its extra [plot], or `pip install matplotlib`\n"
     )
     assert without("--help") == (0, "")
     assert without("run", "-o", "a.gif")[0] == 2

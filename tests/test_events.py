@@ -202,7 +202,7 @@ Events(sys.argv[1]).values("loss")
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert "pip install 'ckptctl[events]'" in done.stderr.splitlines()[-1]
+    assert "install ckptctl with its extra [events]" in done.stderr.splitlines()[-1]
 
 
 # Files that grow

@@ -142,7 +142,7 @@ def _renderer() -> Callable[[Picture, Movement | None, Kind], bytes]:
     except ModuleNotFoundError as error:
         raise CkptctlError(
             f"plot draws with matplotlib, which is not installed ({error.name} is missing): "
-            "`pip install 'ckptctl[plot]'`, or `pip install matplotlib`"
+            "install ckptctl with its extra [plot], or `pip install matplotlib`"
         ) from error
     except (ImportError, OSError, ValueError) as error:
         raise CkptctlError(f"plot draws with matplotlib, which cannot be loaded: {error}") from error

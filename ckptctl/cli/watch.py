@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     "--metrics-port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help="Serve Prometheus metrics over HTTP on this port (pip install 'ckptctl[metrics]').",
+    help="Serve Prometheus metrics over HTTP on this port; needs ckptctl's extra [metrics].",
 )
 @click.option(
     "--metrics-address",
@@ -174,7 +174,8 @@ def _served(tally: Tally, address: str, port: int) -> Iterator[None]:
             held.enter_context(exporter.served(tally, address, port))
         except ImportError as error:
             raise click.UsageError(
-                f"--metrics-port needs Prometheus' client library: pip install 'ckptctl[metrics]' ({error})"
+                "--metrics-port needs Prometheus' client library: install ckptctl with its extra [metrics] "
+                f"({error})"
             ) from error
         except (OSError, UnicodeError) as error:
             raise click.UsageError(
