@@ -91,7 +91,8 @@ def command(
 
     \b
     Exit codes: 0 stopped by a signal; 2 usage; 3 a DIR is not a directory or cannot be
-    read, or TensorFlow cannot be loaded; 4 another watch has one of the directories.
+    read, or TensorFlow cannot be loaded; 4 another watch was given the same DIR; one that
+    was given a DIR above or below it is not noticed.
 
     \b
     Example:  ckptctl watch --keep 3 -r runs
