@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
     from ckptctl.posix import OpenDirectory
 
+MAX_MARKS = 1_500_000
+"""The most quotes, colons, commas, dots and ends of lines in a text: 100,000 checkpoints with timestamps
+have seven each, and up to eight dots in their paths. Nearly all the time of a reading goes by these."""
+MAX_LINE = 1 << 18
+"""Bytes of the longest line. A path has 4 KiB; the reader takes 200 bytes for each space or escape."""
+MAX_BACKSLASHES = 16
+"""The most in a row; in a longer one the reader looks for `\\x` by the square of their number."""
+
+_MARKS = b"\"':,.\n"
 _DESCRIPTORS = "/proc/self/fd"
 _MAX_PARENTS = 64
 """How many different directories a state may name before all further ones are taken for foreign unlooked."""
@@ -119,6 +128,9 @@ def parse(directory: OpenDirectory, name: str, snapshot: Snapshot, memory: Memor
 
 
 def _parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> _Said | State:
+    problem = _why_too_much(snapshot.text)
+    if problem is not None:
+        return State(StateStatus.UNREADABLE, problem=problem)
     here, file = _DESCRIPTORS, str(snapshot.fd)
     if not os.path.exists(f"{here}/{file}"):  # no /proc: another system, or a bare chroot
         here, file = directory.path, name
@@ -141,6 +153,18 @@ def _parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> _Said | S
         list(found.all_model_checkpoint_timestamps),
         found.last_preserved_timestamp or None,
     )
+
+
+def _why_too_much(text: bytes) -> str | None:
+    """What keeps a text from the reader, which would take minutes or gigabytes; no trainer writes such."""
+    if sum(text.count(mark) for mark in _MARKS) > MAX_MARKS:
+        return f"it has more than {MAX_MARKS:,} quotes, colons, commas, dots and lines: no list is as long"
+    if b"\\" * (MAX_BACKSLASHES + 1) in text:
+        return f"it has more than {MAX_BACKSLASHES} backslashes in a row, as no path has"
+    lines = text.split(b"\n") if len(text) > MAX_LINE else ()
+    if any(len(line) > MAX_LINE and not line.startswith(b"#") for line in lines):
+        return f"it has a line of more than {MAX_LINE:,} bytes: no trainer writes such"
+    return None
 
 
 def without(state: State, names: Collection[str]) -> bytes | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ckptctl import posix, statefile, tensorflow
-from ckptctl.model import State, StateStatus
+from ckptctl.model import State, StateEntry, StateStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,56 @@ def test_what_cannot_be_parsed_is_remembered_too(tmp_path: Path, asked: list[str
     assert len(asked) == 1
     (tmp_path / "checkpoint").unlink()
     assert read(tmp_path, memory).status is StateStatus.ABSENT
+
+
+PATHS = 'model_checkpoint_path: "a-1"\nall_model_checkpoint_paths: '
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (PATHS + "[" + ",\n".join(['"a"'] * 400_000) + "]\n", "1,500,000 quotes"),
+        (PATHS + '"a"\n[' + "a." * 1_600_000 + "a]: 1\n", "1,500,000 quotes"),
+        (PATHS + '"' + "\\" * 100_000 + '"\n', "16 backslashes in a row"),
+        (PATHS + '"a"\n' + " " * 20_000_000 + "\n", "a line of more than 262,144 bytes"),
+    ],
+    ids=["a list", "a name", "backslashes", "spaces"],
+)
+def test_text_that_would_take_the_reader_minutes_or_gigabytes(
+    tmp_path: Path, asked: list[str], text: str, problem: str
+) -> None:
+    """It is told what is wrong with it, and TensorFlow is not asked."""
+    (tmp_path / "checkpoint").write_text(text)
+    state = read(tmp_path, statefile.Memory())
+    assert (state.status, asked) == (StateStatus.UNREADABLE, [])
+    assert problem in (state.problem or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PATHS + '"a-1"\n#' + " " * 1_000_000 + "\n",
+        PATHS + '"' + "\\\\" * 8 + 'server"\n',
+        PATHS + '"/' + "\\303\\251" * 2_000 + '/a-1"\n',
+    ],
+    ids=["padded", "of Windows", "not ASCII"],
+)
+def test_text_that_a_trainer_or_a_prune_may_write_is_read(
+    tmp_path: Path, asked: list[str], text: str
+) -> None:
+    """Padding has no end, a path of Windows begins with backslashes, and one in another script is escaped."""
+    (tmp_path / "checkpoint").write_text(text)
+    assert read(tmp_path, statefile.Memory()).status is StateStatus.OK
+    assert len(asked) == 1
+
+
+def test_state_of_a_hundred_thousand_checkpoints_is_no_matter() -> None:
+    """The README says that so many are listed; each has a timestamp, and dots in its path."""
+    entries = [
+        StateEntry(f"/data/v1.2/run.3/model.ckpt-{at}", "", timestamp=at + 0.5) for at in range(100_000)
+    ]
+    text = statefile.text(State(StateStatus.OK, latest=entries[-1], entries=tuple(entries)))
+    assert statefile._why_too_much(text) is None
 
 
 def test_where_a_path_leads_is_looked_at_each_time(tmp_path: Path, asked: list[str]) -> None:
