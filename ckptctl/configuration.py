@@ -148,14 +148,20 @@ def _parts(path: str) -> list[str]:
 
 
 def _fits(pattern: list[str], names: list[str]) -> bool:
-    if not pattern:
-        return not names
-    if pattern[0] == "**":
-        above = names.index("..") if ".." in names else len(names)
-        return any(_fits(pattern[1:], names[at:]) for at in range(above + 1))
-    if not names or (names[0] == ".." != pattern[0]):
-        return False
-    return fnmatch.fnmatchcase(names[0], pattern[0].replace("[", "[[]")) and _fits(pattern[1:], names[1:])
+    """Takes the time of as many comparisons as the two have pairs of parts, however many `**` there are."""
+    taken = {0}  # by the parts of the pattern up to here: how many names that may be
+    for part in pattern:
+        if part == "**":
+            for at, name in enumerate(names):
+                if at in taken and name != "..":
+                    taken.add(at + 1)
+        else:
+            taken = {at + 1 for at in taken if at < len(names) and _is_name(part, names[at])}
+    return len(names) in taken
+
+
+def _is_name(part: str, name: str) -> bool:
+    return (name != ".." or part == "..") and fnmatch.fnmatchcase(name, part.replace("[", "[[]"))
 
 
 class ConfigurationFile(NamedTuple):

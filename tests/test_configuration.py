@@ -106,6 +106,10 @@ def test_any_bytes(text: bytes) -> None:
         ("/elsewhere/*", "/elsewhere/a", True),
         ("/**", "/elsewhere/a", True),
         ("/elsewhere", "/top/elsewhere", False),
+        ("**/b/**/d", "/top/a/b/c/d", True),
+        ("**/**", "/top", True),
+        ("../**/x", "/elsewhere/a/x", True),
+        ("**/" * 30 + "x", "/top" + "/a" * 60, False),
     ],
 )
 def test_directories_that_are_meant(pattern: str, path: str, meant: bool) -> None:  # noqa: FBT001
