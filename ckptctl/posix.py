@@ -134,6 +134,7 @@ def _not_opened(path: str, error: Exception) -> UnreadableError:
 def signals_held() -> Iterator[list[int]]:
     """Holds back the signals that ask the process to end until the context does, and delivers them then.
 
+    One that the process ignores goes on being ignored: SIGHUP under nohup, SIGINT in a script's background.
     Only the main thread is ever interrupted by Python's handlers; in another there is nothing to hold.
 
     Yields:
@@ -151,7 +152,7 @@ def signals_held() -> Iterator[list[int]]:
         with contextlib.ExitStack() as handlers:
             for number in ENDING:
                 before = signal.getsignal(number)
-                if before is not None:  # else it is a handler of C, which Python cannot put back
+                if before not in {None, signal.SIG_IGN}:  # None: one of C, which Python cannot put back
                     handlers.callback(signal.signal, number, before)
                     signal.signal(number, note)
             yield arrived

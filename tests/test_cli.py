@@ -22,8 +22,9 @@ from bundle_writer import BundleWriter
 from click.core import ParameterSource
 from conftest import ckptctl, unprivileged
 
-from ckptctl import tensorflow
+from ckptctl import posix, tensorflow
 from ckptctl.cli import _COMMANDS, cli
+from ckptctl.cli.exits import Outcome
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -406,6 +407,17 @@ def test_prune_that_is_stopped_says_what_it_did(
         deleted.append(sum(len(one["deleted"]) for one in reports))
     assert deleted == sorted(deleted)
     assert set(deleted) == set(range(7))
+
+
+@pytest.mark.parametrize("number", posix.ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize("paths", [["a", "b"], ["a"]], ids=["before another", "in the last"])
+def test_signal_that_does_not_end_the_process(paths: list[str], number: signal.Signals) -> None:
+    """In a program with handlers of its own the exit code says all the same that a command was stopped."""
+    outcome, signals = Outcome(), list[int]()
+    for _ in outcome.each(paths, signals):
+        signals.append(number)
+    assert signals == [number]
+    assert outcome.code == 128 + number
 
 
 def _prune_signalled(runs: tuple[Path, ...], number: signal.Signals, moment: int) -> int:

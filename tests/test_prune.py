@@ -428,6 +428,21 @@ def test_signal_handlers_are_as_before(tmp_path: Path) -> None:
         signal.signal(number, before)
 
 
+def test_signal_that_is_ignored_stops_nothing(tmp_path: Path) -> None:
+    """Under nohup a terminal may be closed, and in a script's background Ctrl-C is meant for others."""
+    run = fabricate.run(tmp_path / "run", 6)
+    before = [signal.signal(number, signal.SIG_IGN) for number in posix.ENDING]
+    try:
+        with posix.signals_held() as signals:
+            for number in posix.ENDING:
+                signal.raise_signal(number)
+            assert signals == []
+            assert len(prune(run, THREE).deleted) == 3
+    finally:
+        for number, handler in zip(posix.ENDING, before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_python_api(tmp_path: Path) -> None:
     """The package's own functions do what the commands do."""
     fabricate.run(tmp_path, 6)

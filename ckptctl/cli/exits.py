@@ -31,6 +31,8 @@ class Exit(enum.IntEnum):
     """Refused, to protect data; another ckptctl at work too."""
     INTERRUPTED = 128 + signal.SIGINT
     """By Ctrl-C, as a shell has it."""
+    HUNG_UP = 128 + signal.SIGHUP
+    TERMINATED = 128 + signal.SIGTERM
 
 
 def exit_code(error: Exception) -> Exit:
@@ -86,12 +88,18 @@ class Outcome:
             self.add(exit_code(error))
 
     def each(self, paths: Sequence[str], signals: Sequence[int]) -> Iterator[str]:
-        """Yields one directory after the other, until a signal has come; says to which it has not come."""
+        """Yields one directory after the other, until a signal has come; says to which it has not come.
+
+        A signal ends the process, as a rule. Where it does not, as a caller's own handler may have it, the
+        exit code tells of it all the same.
+        """
         for at, path in enumerate(paths):
             if signals:
                 complain(f"stopped before it came to {', '.join(paths[at:])}")
-                return
+                break
             yield path
+        if signals:
+            self.add(Exit(128 + signals[0]))
 
     def add(self, code: Exit) -> None:
         """Takes note of an exit code."""
