@@ -291,6 +291,16 @@ def test_ls_words_about_no_metric(tmp_path: Path, invoke: Invoke, option: str) -
     assert f"{option.partition('=')[0]} is for --metric: say which" in result.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("-r",), ("--json",), ("-r", "--json")], ids=" ".join)
+def test_ls_of_nothing_says_so(tmp_path: Path, invoke: Invoke, options: tuple[str, ...]) -> None:
+    """Where there are no checkpoints stderr has it, and where else to look."""
+    (tmp_path / "a").mkdir()
+    result = invoke("ls", *options, str(tmp_path))
+    assert result.exit_code == 3
+    more = " or below" if "-r" in options else f"; `ckptctl ls -r {tmp_path}` looks below too"
+    assert result.stderr == f"ckptctl: {tmp_path}: no checkpoints here{more}\n"
+
+
 def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:
     """-r finds runs below, --sort orders the rows, --format gives the table alone."""
     fabricate.run(tmp_path / "a", 1)

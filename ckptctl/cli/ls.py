@@ -93,8 +93,15 @@ def command(
     for path in () if recursive else bare:
         complain_of_none(path)
     if len(bare) == len(seen):
-        outcome.add(Exit.UNREADABLE)
+        _end_with_none(directories or (".",), outcome, recursive=recursive)
     outcome.exit()
+
+
+def _end_with_none(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> None:
+    if recursive and outcome.code is Exit.FINE:  # else it has been said what is the matter
+        for path in paths:
+            complain(f"{path}: no checkpoints here or below")
+    outcome.add(Exit.UNREADABLE)
 
 
 def _show(directory: Directory, measured: Measured | None, form: str, sort: str, *, detailed: bool) -> None:
