@@ -356,6 +356,40 @@ def test_word_that_comes_while_another_kind_gets_its_place_back(tmp_path: Path, 
     assert not private(tmp_path)
 
 
+def killed_at_the_exchange(path: Path, directory: int, *, done: bool) -> None:
+    """Leaves what a kill leaves: our text not yet in its place, or there and a word of the writer beside."""
+
+    def kill(number: int) -> None:
+        if done and number == 0:
+            speak(path, 1)
+        else:
+            steps.kill()
+
+    def work() -> None:
+        with before_each_exchange(kill):
+            replace(directory)
+
+    assert steps.in_child(work, lambda _: None) == -signal.SIGKILL
+    assert private(path)
+
+
+def test_inode_that_another_file_has_by_now_is_not_ours(tmp_path: Path, directory: int) -> None:
+    """The number of a file that is gone is given to the next: its text tells that the writer has spoken."""
+    killed_at_the_exchange(tmp_path, directory, done=True)
+    (tmp_path / NAME).write_bytes(b"word 2\n" + VICTIM)  # in place, since no test can choose a number
+    exchange.recover(directory, NAME, private(tmp_path))
+    assert (tmp_path / NAME).read_bytes() == b"word 2\n" + VICTIM
+    assert not private(tmp_path)
+
+
+def test_text_of_ours_is_no_word(tmp_path: Path, directory: int) -> None:
+    """A state that was deleted after a kill is not made again of what we were about to write."""
+    killed_at_the_exchange(tmp_path, directory, done=False)
+    (tmp_path / NAME).unlink()
+    exchange.recover(directory, NAME, private(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
 def test_many_words_in_one_replacement(tmp_path: Path, directory: int) -> None:
     """A writer that speaks before each of our first hundred calls ends with its last word, edited."""
 
