@@ -241,6 +241,7 @@ def _carry(
             except BaseException:
                 if under is not None:
                     _put_back(directory, name, under, expected, words)
+                    _unlink(directory, superseded)
                 raise
             opened.append(ours)
             out = _swap(directory, name, temporary, ours)

@@ -174,6 +174,7 @@ class _Work:
             return scanned
         if self.usual is not None:
             self.usual.close()
+            self.usual = None
         state, self.usual = statefile.read(self.directory, STATE_FILE, self.memory)
         if state.problem is not None:
             raise RefusedError(

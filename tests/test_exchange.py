@@ -314,25 +314,28 @@ def test_reader_is_not_cut_short_by_the_next_word(tmp_path: Path, directory: int
     assert len(opened) == 2
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 3])
 @pytest.mark.parametrize("words", [1, 2, 3])
-def test_words_are_put_back_while_the_writer_speaks(tmp_path: Path, directory: int, words: int) -> None:
+def test_words_are_put_back_while_the_writer_speaks(
+    tmp_path: Path, directory: int, words: int, rounds: int
+) -> None:
     """Where the disk is full once the writer has spoken, its last word stands, however often it goes on."""
     write, writes = os.write, itertools.count()
 
     def full(fd: int, text: bytes) -> int:
-        if next(writes) > 0:
+        if next(writes) >= rounds:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(fd, text)
 
     def speak_too(number: int) -> None:
-        if number <= words:
+        if number < rounds + words:
             speak(tmp_path, number + 1)
 
     with before_each_exchange(speak_too), pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space left"):
             replace(directory)
-    assert (tmp_path / NAME).read_bytes() == b"word %d\n" % (words + 1) + VICTIM
+    assert (tmp_path / NAME).read_bytes() == b"word %d\n" % (rounds + words) + VICTIM
     assert not private(tmp_path)
 
 
