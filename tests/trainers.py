@@ -1,10 +1,12 @@
 """Real TensorFlow trainers, each a small program that runs in a process of its own.
 
-    python tests/trainers.py NAME DIRECTORY [--saves N] [--delay SECONDS] [--max-to-keep N] [--report]
+    python tests/trainers.py NAME DIRECTORY [--saves N] [--delay SECONDS] [--max-to-keep N]
+        [--report] [--gate]
 
 Each begins as a real trainer does: it restores the newest checkpoint of the directory, if there is one,
 proves that every value in it was used, and then goes on to save. With `--report` it prints what TensorFlow
 found in the directory as one JSON object, which makes `--saves 0 --report` the oracle of the tests.
+With `--gate` it writes a line before each save, and waits for one.
 
 The models are linear and their gradients constant, so that the optimizer (Adam with a learning rate of 1)
 moves each weight by 1 a step: the weights themselves say at which step they were saved.
@@ -104,8 +106,14 @@ def restore_and_train(
     Raises:
         RuntimeError: There is nothing to restore, it does not restore, or training fails.
     """
-    process = start_trainer(name, directory, saves=saves, max_to_keep=max_to_keep, report=True)
-    found = json.loads(finish_trainer(process))
+    return found_in(
+        finish_trainer(start_trainer(name, directory, saves=saves, max_to_keep=max_to_keep, report=True))
+    )
+
+
+def found_in(report: str) -> Found:
+    """What a trainer found, by what it printed."""
+    found = json.loads(report)
     return Found(
         latest=found["latest"],
         listed=tuple(found["listed"]),
@@ -123,8 +131,18 @@ def start_trainer(  # the options of the command line
     delay: float = 0.0,
     max_to_keep: int | None = None,
     report: bool = False,
+    gate: bool = False,
 ) -> subprocess.Popen[str]:
     """Starts a trainer; see `run_trainer` for the arguments.
+
+    Args:
+        name: One of `TRAINERS`.
+        directory: Where it writes.
+        saves: How many checkpoints it makes.
+        delay: Seconds between two saves.
+        max_to_keep: How many it keeps.
+        report: Whether it prints what it found, as one line of JSON.
+        gate: Whether it writes a line to stdout before each save, and waits for one on stdin.
 
     Returns:
         Its process, with stdout and stderr captured, for `finish_trainer`.
@@ -134,9 +152,16 @@ def start_trainer(  # the options of the command line
         command.append(f"--max-to-keep={max_to_keep}")
     if report:
         command.append("--report")
+    if gate:
+        command.append("--gate")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **quiet}
+        command,
+        stdin=subprocess.PIPE if gate else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **quiet},
     )
 
 
@@ -178,6 +203,7 @@ class _Run:
         delay: Seconds between two saves.
         max_to_keep: How many it is to keep; 0 for all, None for the trainer's own default.
         report: Whether to print what was found.
+        gate: Whether to wait for a line before each save.
         found: What was found, apart from what the trainer itself has to tell.
     """
 
@@ -186,6 +212,7 @@ class _Run:
     delay: float
     max_to_keep: int | None
     report: bool
+    gate: bool
     found: dict[str, Any] = field(default_factory=dict)
 
     def look(self, directory: str | None = None, latest_filename: str | None = None) -> str | None:
@@ -212,7 +239,7 @@ class _Run:
     def restored(self, path: str, step: int) -> None:
         """Tells what was restored, once it is proven."""
         if self.report:
-            json.dump({**self.found, "restored": path, "step": step}, sys.stdout)
+            print(json.dumps({**self.found, "restored": path, "step": step}), flush=True)  # noqa: T201
             self.report = False
 
     def keep(self, default: int | None) -> int | None:
@@ -222,9 +249,16 @@ class _Run:
     def turns(self) -> Iterator[None]:
         """One turn for each save, with the delay between them."""
         for turn in range(self.saves):
-            if turn and self.delay:
-                time.sleep(self.delay)
+            self.pace(first=not turn)
             yield
+
+    def pace(self, *, first: bool) -> None:
+        """Waits before a save, as long as it is to."""
+        if self.delay and not first:
+            time.sleep(self.delay)
+        if self.gate:
+            print(flush=True)  # noqa: T201 - that is the word
+            sys.stdin.readline()
 
 
 class _KerasWork:
@@ -427,6 +461,8 @@ def asynchronous(run: _Run) -> None:
     for _ in run.turns():
         work.train()
         manager.save(options=options)
+        if run.gate:
+            manager.sync()  # before it says that it has saved
     manager.sync()
 
 
@@ -588,14 +624,13 @@ class _FitWork:
         """Trains up to `epochs`; returns the epochs that were really trained."""
         import tensorflow as tf
 
-        delay = self._run.delay
+        pace = self._run.pace
         trained: list[int] = []
 
         class Pace(self._keras.callbacks.Callback):  # type: ignore[misc,name-defined]
             def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
                 del logs
-                if trained and delay:
-                    time.sleep(delay)
+                pace(first=not trained)
                 trained.append(epoch)
 
         batch = tf.data.Dataset.from_tensors((tf.ones((1, 2)), tf.zeros((1, 4))))
@@ -702,12 +737,14 @@ def main() -> None:
         "--max-to-keep", type=int, help="how many to keep, 0 for all (default: the trainer's)"
     )
     parser.add_argument("--report", action="store_true", help="print what was found and restored, as JSON")
-    arguments = parser.parse_args()
-    run = _Run(arguments.directory, arguments.saves, arguments.delay, arguments.max_to_keep, arguments.report)
+    parser.add_argument("--gate", action="store_true", help="before each save write a line, and wait for one")
+    arguments = vars(parser.parse_args())
+    name = arguments.pop("name")
+    run = _Run(**arguments)
     os.makedirs(run.directory, exist_ok=True)
     # A V1 saver warns at every save; of thousands nobody may be reading, and a full pipe would stop it.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    TRAINERS[arguments.name](run)
+    TRAINERS[name](run)
     if run.report:
         sys.exit(f"{run.directory}: nothing to restore")
 

@@ -1,7 +1,7 @@
 """Real TensorFlow trainers that save as fast as they can, with `ckptctl watch --keep 3` beside each.
 
 The short form runs two of them for 30 saves. `pytest --long --timeout 0 tests/faults/test_live.py` runs all
-for 3,000 each, reads the state 100,000 times while we replace it, and kills each of five trainers 20 times.
+for 3,000 each, and reads the state 100,000 times while we replace it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
-import lives
 import pytest
 import trainers
 from trainers import finish_trainer, restore_and_train, start_trainer
 
 from ckptctl import exchange, posix, tensorflow
-from ckptctl.clean import clean
 from ckptctl.exchange import Snapshot
-from ckptctl.policy import Newest, Policy
-from ckptctl.prune import prune
 from ckptctl.scan import scan
 from ckptctl.verify import Level, open_scanned, verify
 
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEEP = 3
-THREE = Policy((Newest(KEEP),))
 SHORT, LONG = 30, 3000
 STEPS_A_SAVE = {
     "manager": 1,
@@ -188,38 +182,3 @@ def test_tensorflow_reads_while_we_replace(tmp_path: Path, long: bool) -> None: 
         os.waitpid(writer, 0)
     assert kinds == {8, 9}
     print(f"{reads:,} reads")  # noqa: T201 - for -rP
-
-
-@pytest.mark.parametrize("name", ["manager", "saver", "own-names", "saver-sharded", "sharded"])
-def test_killed_trainer(
-    tmp_path: Path,
-    name: str,
-    long: bool,  # noqa: FBT001 - a fixture
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """After a SIGKILL at any moment, a prune and a clean, training goes on from the newest there was."""
-    if not long and name != "manager":
-        pytest.skip("only with --long")
-    lives.set_clock(monkeypatch)
-    chance, run = random.Random(name), tmp_path / "run"  # noqa: S311 - it chooses moments
-    turns = 20 if long else 1
-    for _ in range(turns):
-        before = latest_of(run) if run.exists() else None
-        trainer = start_trainer(name, run, saves=100_000, max_to_keep=0)
-        with trainer:
-            deadline = time.monotonic() + 60
-            while not run.exists() or latest_of(run) == before:
-                assert trainer.poll() is None
-                assert time.monotonic() < deadline
-            time.sleep(chance.random() / 5)
-            trainer.kill()
-        last = latest_of(run)
-        prune(run, THREE)
-        clean(run)
-        assert_latest_passes(run)
-        assert latest_of(run) == last
-        assert not lives.private(run)
-        found = restore_and_train(name, run, saves=1, max_to_keep=0)
-        assert last is not None
-        assert found.latest == str(run / last)
-    print(f"{name}: killed {turns} times")  # noqa: T201 - for -rP
