@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from ckptctl import posix
 from ckptctl.cli import cli
+from ckptctl.cli.keys import PARAMETERS
 from ckptctl.cli.prune import command
-from ckptctl.cli.settings import _KEEP_MORE, _PARAMETERS, Retention, Terms
+from ckptctl.cli.settings import _KEEP_MORE, Retention, Terms
 from ckptctl.errors import RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
 from ckptctl.plan import plan
@@ -57,9 +58,9 @@ def test_keys_are_the_options() -> None:
     """Every option of retention is a key, and what any user may ask for is among them."""
     with click.Context(command):
         names = {one.name for one in command.params}
-    assert {one.name for one in _PARAMETERS.values()} < names
-    assert {one.name for one in _PARAMETERS.values()} > _KEEP_MORE
-    assert {"keep", "keep-every-steps", "max-size", "metrics", "order", "skip-open"} < set(_PARAMETERS)
+    assert {one.name for one in PARAMETERS.values()} < names
+    assert {one.name for one in PARAMETERS.values()} > _KEEP_MORE
+    assert {"keep", "keep-every-steps", "max-size", "metrics", "order", "skip-open"} < set(PARAMETERS)
 
 
 def test_key_by_key(tmp_path: Path) -> None:

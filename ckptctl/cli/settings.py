@@ -22,6 +22,7 @@ from click.core import ParameterSource
 
 from ckptctl import posix, units
 from ckptctl.cli import retention
+from ckptctl.cli.keys import NAMES, PARAMETERS, Layer, check, typed
 from ckptctl.cli.metric import Sources
 from ckptctl.cli.options import Duration, Size, long_name, stack
 from ckptctl.configuration import DIRECTORIES, ConfigurationFile, Files, is_meant, parse
@@ -51,9 +52,6 @@ options = stack(
     ),
 )
 """The options of `retention.options`, and where else they may come from: see `Retention`."""
-
-MAX_ITEMS = 100
-"""The most entries of an array."""
 
 _KEEP_MORE = frozenset(
     (
@@ -93,7 +91,7 @@ class Setting(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        kind = _PARAMETERS[self.option].type
+        kind = PARAMETERS[self.option].type
         if isinstance(self.value, bool):
             return f"--{self.option}" if self.value else f"no --{self.option}"
         if isinstance(kind, Duration):
@@ -117,21 +115,14 @@ class Terms(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class _Layer(NamedTuple):
-    """Values of options, by the names that they have in the program, and where they are from."""
-
-    source: str
-    values: Mapping[str, Any]
-
-
 class _Layers(NamedTuple):
     """What a file says: above its tables, and in them by their patterns."""
 
     file: ConfigurationFile
-    top: _Layer
-    tables: tuple[tuple[str, _Layer], ...]
+    top: Layer
+    tables: tuple[tuple[str, Layer], ...]
 
-    def of(self, directory: OpenDirectory) -> list[_Layer]:
+    def of(self, directory: OpenDirectory) -> list[Layer]:
         """What of it counts for a directory; what comes later wins.
 
         Raises:
@@ -164,17 +155,17 @@ class Retention:
         context = click.get_current_context()
         source = context.get_parameter_source
         self._said = [
-            _Layer(words, {name: given[name] for name in _NAMES if source(name) is one})
+            Layer(words, {name: given[name] for name in NAMES if source(name) is one})
             for one, words in _SOURCES.items()
         ]
-        self._said.insert(0, _Layer(_SOURCES[ParameterSource.ENVIRONMENT], _overruled()))
+        self._said.insert(0, Layer(_SOURCES[ParameterSource.ENVIRONMENT], _overruled()))
         options = {long_name(one) for one in context.command.params if isinstance(one, click.Option)}
         self._named = Files(lambda file: _understood(file, options, tables=True))
         self._own = Files(lambda file: _understood(file, options, tables=False))
         self._sources = Sources()
         config = self._config()
         for layer in self._said:
-            _check(layer)
+            check(layer)
         anywhere, _ = self._merged([*([] if config is None else [config.top]), *self._said])
         if anywhere["keep_best"] is not None and anywhere["metrics"] is not None:
             self._sources.best(anywhere, anywhere["keep_best"], os.curdir)
@@ -227,7 +218,7 @@ class Retention:
     def _expect_best(self, given: Mapping[str, Any]) -> None:
         """Sees that whoever says where a metric is says what for; a file need not."""
         if given["keep_best"] is None and not self._shows_metric:
-            for key, parameter in _PARAMETERS.items():
+            for key, parameter in PARAMETERS.items():
                 if key.startswith(("metric", "mode", "events")) and any(
                     layer.values.get(str(parameter.name)) is not None for layer in self._said
                 ):
@@ -237,11 +228,11 @@ class Retention:
         path = self._given["config"]
         return None if path is None else self._named.named(path)
 
-    def _merged(self, layers: Sequence[_Layer]) -> tuple[dict[str, Any], tuple[Setting, ...]]:
+    def _merged(self, layers: Sequence[Layer]) -> tuple[dict[str, Any], tuple[Setting, ...]]:
         """The options' values, of which the last in the layers wins; and where they are from."""
         values = dict(self._given)
         settings = []
-        for key, parameter in _PARAMETERS.items():
+        for key, parameter in PARAMETERS.items():
             name = str(parameter.name)
             said = [layer for layer in layers if name in layer.values]
             if parameter.multiple:
@@ -263,7 +254,7 @@ def _overruled() -> dict[str, Any]:
         name = str(parameter.name)
         if parameter.multiple and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             words = parameter.value_from_envvar(context)
-            if name in _NAMES and words:
+            if name in NAMES and words:
                 found[name] = parameter.type_cast_value(context, words)
     return found
 
@@ -291,11 +282,11 @@ def _with_wishes(terms: Terms, own: _Layers) -> Terms:
         heard = {name: value for name, value in heard.items() if not name.startswith("keep")}
     settings = [
         Setting(key, item, own.top.source)
-        for key, parameter in _PARAMETERS.items()
+        for key, parameter in PARAMETERS.items()
         if str(parameter.name) in heard
         for item in (heard[str(parameter.name)] if parameter.multiple else [heard[str(parameter.name)]])
     ]
-    aside = ", ".join(key for key, one in _PARAMETERS.items() if one.name in said.keys() - heard.keys())
+    aside = ", ".join(key for key, one in PARAMETERS.items() if one.name in said.keys() - heard.keys())
     note = f"{own.file.path} {own.file.distrust}, so it may only keep more"
     return Terms(
         policy,
@@ -309,104 +300,18 @@ def _distinct(items: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(items))
 
 
-# Files
-
-
-def _parameters() -> dict[str, click.Option]:
-    """The options that are keys, by those."""
-    found = click.command("settings")(retention.options(lambda **_: None)).params
-    return {long_name(one): one for one in found if isinstance(one, click.Option)}
-
-
-_PARAMETERS = _parameters()
-_NAMES = tuple(str(one.name) for one in _PARAMETERS.values())
-
-
 def _understood(file: ConfigurationFile, options: Collection[str], *, tables: bool) -> _Layers:
     """What a file says, as the options take it; `options` are all that the command has.
 
     Raises:
         PolicyError: It cannot be understood, or makes no sense.
     """
-    found = parse(file.text, _PARAMETERS.keys(), options, tables=tables)
+    found = parse(file.text, PARAMETERS.keys(), options, tables=tables)
     return _Layers(
         file._replace(text=b""),
-        _layer(file, found.settings),
+        typed(file.path, found.settings),
         tuple(
-            (pattern, _layer(file, table, f'[{DIRECTORIES}."{pattern}"]')) for pattern, table in found.tables
+            (pattern, typed(file.path, table, f'[{DIRECTORIES}."{pattern}"]'))
+            for pattern, table in found.tables
         ),
     )
-
-
-def _layer(file: ConfigurationFile, settings: Mapping[str, Any], table: str = "") -> _Layer:
-    try:
-        values = {str(_PARAMETERS[key].name): _value(file, key, value) for key, value in settings.items()}
-        layer = _Layer(f"{file.path} {table}".rstrip(), values)
-        _check(layer)
-    except PolicyError as error:
-        raise PolicyError(f"{table}: {error}" if table else str(error)) from error
-    return layer
-
-
-def _check(layer: _Layer) -> None:
-    """Raises PolicyError for what makes no sense, wherever it counts."""
-    from ckptctl.policy import Policy  # noqa: PLC0415 - of no use for help and completion
-
-    retention.rules_of(layer.values)
-    if layer.values.get("max_size") is not None:
-        Policy((), layer.values["max_size"])
-
-
-def _value(file: ConfigurationFile, key: str, value: Any) -> Any:
-    """A key's value, made by what makes the option's."""
-    parameter = _PARAMETERS[key]
-    if not parameter.multiple:
-        return _item(file, key, parameter, value)
-    if not isinstance(value, list):
-        raise PolicyError(f"{key} is to be an array, not {_kind(value)}: {key} = [ ... ]")
-    if len(value) > MAX_ITEMS:
-        raise PolicyError(f"{key} has more than {MAX_ITEMS} entries")
-    return tuple(_item(file, key, parameter, item) for item in value)
-
-
-def _item(file: ConfigurationFile, key: str, parameter: click.Option, value: Any) -> Any:
-    kinds, words = _meant(parameter)
-    if type(value) not in kinds:
-        raise PolicyError(f"{key} is to be {words}, not {_kind(value)}")
-    if isinstance(value, bool):
-        return value
-    try:
-        made = parameter.type.convert(str(value), parameter, None)
-    except click.BadParameter as error:
-        raise PolicyError(f"{key}: {error.message.rstrip('.')}") from error
-    except ValueError as error:  # a path with a NUL
-        raise PolicyError(f"{key}: {error}") from error
-    if isinstance(parameter.type, click.Path):
-        return os.path.join(os.path.dirname(file.path), str(made))
-    return made
-
-
-def _meant(parameter: click.Option) -> tuple[tuple[type, ...], str]:
-    """The types of TOML that an option's value may have, and what they are called."""
-    kind = parameter.type
-    if parameter.is_flag:
-        return (bool,), "true or false"
-    if isinstance(kind, click.types.IntParamType):
-        return (int,), "a whole number"
-    if isinstance(kind, Duration | Size):
-        return (str, int, float), f"a {kind.name}"
-    return (str,), "a string"
-
-
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), "a date or time")
-
-
-_KINDS: dict[type, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    list: "an array",
-    dict: "a table",
-}
