@@ -1,4 +1,4 @@
-"""Rules and protections -> Plan. Pure: no disk, no clock.
+"""Rules and protections -> Plan. Pure: no disk, and no clock but for the time that nobody gave.
 
 The protections stand above every policy; each is a reason that the plan shows. Wherever two readings of a
 directory are possible, what either of them would keep is kept.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
-from verify import READ_WITH_TENSORFLOW, apart, best, fill, fill_many
+from verify import READ_WITH_TENSORFLOW, apart, best, compile_ours, fill, fill_many
 from watch import deletion
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -233,6 +233,7 @@ def main() -> None:
         lambda directory, runs: large(directory, runs, share),
     ]
     found: list[Ratio] = []
+    compile_ours()
     for group in groups:
         with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
             found += group(Path(directory), arguments.runs)
