@@ -28,6 +28,7 @@ _UNRENAMED = re.compile(
     rf"(?P<prefix>.+)(?:(?:\.index|\.data-{_SHARDS}){_TEMPSTATE}|\.meta{_RANDOM})", re.ASCII | re.DOTALL
 )
 _NUMBER = re.compile(r"-\d+\Z", re.ASCII)
+_DIGITS = re.compile(r"\d+", re.ASCII)
 
 UNSURE = "it may be something else"
 """Why something stays that bears the name of a leftover, and that others may have made."""
@@ -55,6 +56,7 @@ class Names:
         trained: Whether a trainer has been there: a whole checkpoint, or a state file.
         counted_on: The prefixes of the latest in the state and of all that is pinned.
         known: Those that the state lists, and those of the checkpoints that are there without their numbers.
+        shapes: Those of the checkpoints that are there with 0 for every number: Keras' `cp-0001.ckpt`.
         above: What the state's paths lead through: a trainer may save to any directory.
         latest_filename: The state file's name.
     """
@@ -62,6 +64,7 @@ class Names:
     trained: bool
     counted_on: frozenset[str]
     known: frozenset[str]
+    shapes: frozenset[str]
     above: frozenset[str]
     latest_filename: str
 
@@ -76,6 +79,7 @@ class Names:
             bool(whole) or state.status is not StateStatus.ABSENT,
             frozenset(latest | set(scanned.pins.names)),
             frozenset(latest | {entry.name for entry in state.entries} | {_stem(name) for name in whole}),
+            frozenset(map(_shape, whole)),
             frozenset(part for entry in listed for part in entry.path.split("/")[:-1]),
             latest_filename,
         )
@@ -126,7 +130,8 @@ class Names:
         return self._told("parts of a save", match["prefix"], None if sure else UNSURE)
 
     def _is_a_saves(self, prefix: str) -> bool:
-        return _NUMBER.search(prefix) is not None or prefix in self.known
+        named = _NUMBER.search(prefix) is not None or prefix in self.known
+        return named or _shape(prefix) in self.shapes
 
     def _told(self, what: str, prefix: str, keep: str | None) -> Told:
         if keep is None and prefix and prefix in self.counted_on:
@@ -161,3 +166,7 @@ def is_unrenamed_state(name: str, latest_filename: str) -> bool:
 
 def _stem(prefix: str) -> str:
     return _NUMBER.sub("", prefix)
+
+
+def _shape(prefix: str) -> str:
+    return _DIGITS.sub("0", prefix)

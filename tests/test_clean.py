@@ -188,6 +188,19 @@ def test_prefix_without_a_number(tmp_path: Path) -> None:
 
 
 @later
+def test_prefix_with_a_number_inside(tmp_path: Path) -> None:
+    """Names that Keras makes of a pattern are a save's where a checkpoint there has another number in it."""
+    fabricate.checkpoint(tmp_path, "cp-0001.ckpt")
+    for name in ("cp-0012.ckpt", "cp-.ckpt", "cp-0012", "scene-0012.ckpt", "cp-0012.ckpt.old", "cp-1-2.ckpt"):
+        put(tmp_path, f"{name}.{DATA}")
+        (tmp_path / f"{name}_temp").mkdir()
+    assert set(clean(tmp_path).deleted) == {
+        *(f"cp-0012.ckpt.{DATA}", "cp-0012.ckpt_temp"),
+        *(f"cp-0012.{DATA}", "cp-0012_temp"),  # as ever: it ends in a number
+    }
+
+
+@later
 def test_empty_directories_of_others_stay(tmp_path: Path) -> None:
     """An empty directory has nothing but its name to tell whose it is."""
     fabricate.run(tmp_path, 1)
