@@ -204,7 +204,7 @@ def test_killed_before_every_operation(
                 if before is None:
                     break
                 killed.append(
-                    re.sub(r"[0-9a-f]{16,}|[0-9]{5,}|(?<=-)[0-9]+", "#", before.replace(str(run), ""))
+                    re.sub(r"[0-9a-f]{32}|[0-9]{5,}|(?<=-)[0-9]+", "#", before.replace(str(run), ""))
                 )
                 victim = assert_goes_on(name, run)
     finally:
