@@ -131,11 +131,12 @@ class Victim:
             assert strace.stderr is not None
             assert b"attached" in strace.stderr.readline()
             self._go()
-            killed = not self._line()
-            strace.terminate()
-        if not killed:
-            return None
-        assert self._process.wait(60) == -signal.SIGKILL
+            if self._line():
+                strace.terminate()  # it detaches
+                return None
+            code = self._process.wait(60)
+            strace.kill()  # some wait for ever for a thread of what is dead
+        assert code == -signal.SIGKILL
         self.close()
         found: list[str] = re.findall(r"^(?:\d+ +)?(\w+\(.*)", log.read_text(), re.MULTILINE)
         return found[-1]
