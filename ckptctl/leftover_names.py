@@ -3,7 +3,8 @@
 Other programs give names of the same kind, too: data sets are written as `train.data-00000-of-00003`. So a
 name that is not TensorFlow's alone counts only where a trainer has been, and with a prefix that is a save's.
 
-Answers to `save_restore_v2_ops.cc` and `tensor_bundle.cc`, to `Saver`, and to Keras' `workertemp_`.
+Answers to `save_restore_v2_ops.cc`, `tensor_bundle.cc` and `tensor_slice_writer.cc`, to `Saver`, and to Keras'
+`workertemp_`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _WORKER = re.compile(r"workertemp_\d+", re.ASCII)
 _UNRENAMED = re.compile(
     rf"(?P<prefix>.+)(?:(?:\.index|\.data-{_SHARDS}){_TEMPSTATE}|\.meta{_RANDOM})", re.ASCII | re.DOTALL
 )
+_UNRENAMED_V1 = re.compile(rf"(?P<prefix>.+?)(?:-{_SHARDS})?{_TEMPSTATE}", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"-\d+\Z", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 
@@ -107,6 +109,8 @@ class Names:
             return self._told("a .meta without a checkpoint", prefix, None if sure else UNSURE)
         match = _UNRENAMED.fullmatch(name)
         sure = match is not None or is_unrenamed_state(name, self.latest_filename)
+        if not sure and (match := _UNRENAMED_V1.fullmatch(name)) is not None:
+            sure = self._is_a_saves(match["prefix"])
         return self._told(
             "a file before its rename",
             match["prefix"] if match else "",

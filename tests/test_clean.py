@@ -61,6 +61,8 @@ LEFT = {
     "model.ckpt-7.meta": META,
     f"ckpt-9.{DATA}.tempstate123": b"data",
     "ckpt-9.index.tempstate123": b"index",
+    "model.ckpt-9.tempstate5506369763598434277": b"V1",
+    "model.ckpt-9-00000-of-00002.tempstate14898400153617119859": b"V1, sharded",
     f"checkpoint.tmp{HEX}": b"state",
     f"model.ckpt-8.meta.tmp{HEX}": META,
     f"ckpt-9_temp/{PART}.{DATA}": b"data",
