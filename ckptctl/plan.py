@@ -75,6 +75,7 @@ def plan(
     protections: Protections = DEFAULT_PROTECTIONS,
     *,
     now: float | None = None,
+    level: str = "data",
 ) -> Plan:
     """Decides what becomes of each checkpoint that is on disk.
 
@@ -83,6 +84,7 @@ def plan(
         policy: Which checkpoints to keep.
         protections: What is kept besides.
         now: The time that `min_age` counts back from; the clock's by default.
+        level: The `--verify` by which `ckptctl repair` finds what counts for nothing here, for the notes.
 
     Returns:
         A decision with its reasons for each.
@@ -100,7 +102,7 @@ def plan(
     over = 0
     if policy.max_bytes is not None:
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
-    notes = [*_notes(directory, decisions, disagree=disagree)]
+    notes = [*_notes(directory, decisions, level, disagree=disagree)]
     if over:
         notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
     return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
@@ -347,7 +349,9 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
     return _NO_RULE
 
 
-def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:
+def _notes(
+    directory: Directory, decisions: Sequence[Decision], level: str, *, disagree: bool
+) -> Iterable[str]:
     latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
         yield (
@@ -359,7 +363,7 @@ def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: boo
             wrong = one.doubt or f"broken: {one.problem}"
             yield (
                 f"{one.name}, the latest in the state file, stays, though {wrong}. "
-                f"`ckptctl repair --verify=data {where}` points the state file at the newest that passes"
+                f"`ckptctl repair --verify={level} {where}` points the state file at the newest that passes"
             )
     if decisions and not any(decision.counts for decision in decisions):
         yield "no checkpoint counts as one that restores, so that none is deleted for the sake of another"

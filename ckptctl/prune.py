@@ -206,7 +206,8 @@ class _Work:
         )
 
     def _decide(self, scanned: Directory) -> Plan:
-        return plan(scanned, self.policy, self.protections)
+        level = Level.DATA if self.proofs.level is Level.INDEX else self.proofs.level
+        return plan(scanned, self.policy, self.protections, level=level.value)
 
     def run(self, announce: Callable[[Plan], None]) -> Report:
         with contextlib.ExitStack() as held:
