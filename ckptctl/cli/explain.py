@@ -10,7 +10,7 @@ import click
 from ckptctl import posix
 from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
-from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.cli.exits import Exit, Outcome, complain, none_here
 from ckptctl.explanation import explain
 from ckptctl.prune import prune_open
 from ckptctl.render_explain import explanation, explanation_json
@@ -79,7 +79,7 @@ def command(
                     for note in notes:
                         complain(note)
                 if not report.plan.decisions:
-                    complain_of_none(path)
+                    complain(none_here(path))
                 if report.plan.over_bytes:
                     outcome.add(Exit.FOUND)
     if as_json:

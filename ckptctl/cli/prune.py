@@ -11,7 +11,7 @@ import click
 from ckptctl import posix, render
 from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
-from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.cli.exits import Exit, Outcome, none_here
 from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def command(
     Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
 
     \b
-    Exit codes: 0 fine; 1 something could not be deleted, or --max-size not be kept; 2 usage;
-    3 not there or unreadable; 4 refused, to protect data;
-    130 stopped by Ctrl-C, 143 by SIGTERM.
+    Exit codes: 0 fine; 1 something could not be deleted, --max-size not be kept, or not all of
+    this be written out, as to a log on the full disk; 2 usage; 3 not there or unreadable;
+    4 refused, to protect data; 130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
@@ -70,9 +70,9 @@ def command(
 
     def announce(plan: Plan) -> None:
         if not as_json:
-            click.echo(("\n" if reports else "") + render.plan(plan, form))
+            outcome.say(("\n" if reports else "") + render.plan(plan, form))
             for note in plan.notes:
-                complain(note)
+                outcome.complain(note)
 
     look_ahead(paths, retained)
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
@@ -93,26 +93,26 @@ def command(
                 report = replace(report, notes=(*terms.notes, *report.notes))
                 reports.append(report)
                 if not as_json:
-                    _show(report)
+                    _show(report, outcome)
                 if not report.plan.decisions:
-                    complain_of_none(path)
+                    outcome.complain(none_here(path))
                 if report.failed or report.plan.over_bytes:
                     outcome.add(Exit.FOUND)
                 if report.refused is not None:
                     outcome.add(Exit.REFUSED)
         if as_json:
             found = [render.report_json(report) for report in reports]
-            click.echo(json.dumps({"directories": found}, indent=2))
+            outcome.say(json.dumps({"directories": found}, indent=2))
     outcome.exit()
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, outcome: Outcome) -> None:
     for note in report.notes:
-        complain(note)
+        outcome.complain(note)
     for name in report.spared:
-        complain(f"{name} stays: the trainer wrote it or named it in the meantime")
+        outcome.complain(f"{name} stays: the trainer wrote it or named it in the meantime")
     for failure in report.failed:
-        complain(f"{failure.name} could not be deleted: {failure.error}")
+        outcome.complain(f"{failure.name} could not be deleted: {failure.error}")
     if report.refused is not None:
-        complain(f"stopped before everything was deleted: {report.refused}")
-    click.echo(render.outcome(report))
+        outcome.complain(f"stopped before everything was deleted: {report.refused}")
+    outcome.say(render.outcome(report))

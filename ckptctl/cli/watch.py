@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import options, settings
+from ckptctl.cli.exits import as_far_as_it_goes, drop_unwritten
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.lookout import is_listener
 from ckptctl.notify import Notifier
@@ -111,7 +111,7 @@ def command(
             rescan=max(rescan, settle, _SHORTEST_RESCAN),
             poll=poll,
             dry_run=dry_run,
-            report=_as_far_as_it_goes(_print_json if as_json else _print_line),
+            report=_unfailing(_print_json if as_json else _print_line),
             notifier=Notifier(os.environ),
         )
         if metrics_port is not None:
@@ -121,10 +121,7 @@ def command(
         warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
         threading.excepthook = _untold(threading.excepthook)
         watcher.run()
-    try:
-        sys.stdout.flush()
-    except OSError:  # what a full disk has not taken up to now goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    drop_unwritten()
 
 
 def _untold(tell: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], None]:
@@ -190,16 +187,12 @@ _SHORTEST_RESCAN = 0.1
 """Seconds; less would be a busy loop."""
 
 
-def _as_far_as_it_goes(say: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Goes on where words cannot be written, as to a log on a full disk; not where the reader has left."""
+def _unfailing(say: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Goes on with the watch whatever becomes of its words."""
 
     def report(event: Event) -> None:
-        try:
+        with as_far_as_it_goes():
             say(event)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            pass
 
     return report
 
