@@ -252,6 +252,18 @@ def open_regular(directory: int, name: str, *, follow: bool = False) -> int:
     return fd
 
 
+@contextlib.contextmanager
+def naming_paths(directory: OpenDirectory) -> Iterator[None]:
+    """Has the system's errors name a file by its path: by a name relative to a descriptor nobody finds it."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str):
+            raise
+        path = os.path.join(directory.path, error.filename)
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 def exists(directory: int, name: str, *, follow: bool) -> bool:
     """Whether there is anything of a name, relative to a directory's descriptor.
 

@@ -29,7 +29,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import exchange, openfiles, posix, recovery, removal, statefile
+from ckptctl import exchange, openfiles, posix, recovery, removal, rights, statefile
 from ckptctl.errors import CkptctlError, RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
 from ckptctl.naming import STATE_FILE
@@ -341,7 +341,8 @@ class _Work:
             except removal.WrittenAgainError:
                 del self.victims[name]
             except OSError as error:
-                failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}"))
+                remedy = rights.why_not_deleted(error, self.directory.fd)
+                failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}{remedy}"))
         done = {*self.victims, *deleted, *(failure.name for failure in failed)}
         spared = tuple(d.checkpoint.name for d in made.delete if d.checkpoint.name not in done)
         return Report(made, False, tuple(deleted), spared, tuple(failed), freed, refused=refused)

@@ -246,7 +246,7 @@ def test_command(run: Path, tmp_path: Path, invoke: Invoke) -> None:
         assert not out.exists()
         result = invoke("plot", str(run), "-o", str(out), *options[:-1])
         assert (result.exit_code, result.stdout) == (0, f"{out}: 6 checkpoints\n")
-        assert result.stderr == "ckptctl: loss: 2 complete checkpoints without a value\n"
+        assert result.stderr == f"ckptctl: {run}: loss: 2 complete checkpoints without a value\n"
         assert out.read_bytes().startswith(begins)
     found = marks(ET.parse(tmp_path / "picture.svg").getroot())  # noqa: S314 - our own
     assert {name: count for name, count in found.items() if name.startswith(("lane", "best"))} == {

@@ -10,7 +10,7 @@ import click
 from ckptctl import posix, render_mend
 from ckptctl.clean import clean
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, Outcome, none_here
+from ckptctl.cli.exits import Exit, Outcome, about, none_here
 from ckptctl.roots import is_run
 
 if TYPE_CHECKING:
@@ -90,11 +90,10 @@ def command(
 
 
 def _show(report: CleanReport, outcome: Outcome) -> None:
-    for note in report.notes:
-        outcome.complain(note)
-    for path in report.spared:
-        outcome.complain(f"{path} stays: it was written in the meantime")
-    for failure in report.failed:
-        outcome.complain(f"{failure.name} could not be deleted: {failure.error}")
+    said = [*report.notes]
+    said += [f"{path} stays: it was written in the meantime" for path in report.spared]
+    said += [f"{failure.name} could not be deleted: {failure.error}" for failure in report.failed]
+    for message in said:
+        outcome.complain(about(report.plan.directory, message))
     if report.plan.found:
         outcome.say(render_mend.clean_outcome(report))

@@ -49,6 +49,12 @@ def complain(message: str) -> None:
     click.echo(f"ckptctl: {escape(message)}", err=True)
 
 
+def about(path: str, message: str) -> str:
+    """A message about a directory, which it names: there may be several, or a mail that nobody called for."""
+    named = message.startswith((f"{path}:", f"{path} ", os.path.join(path, "")))
+    return message if named else f"{path}: {message}"
+
+
 def none_here(path: str) -> str:
     """Says that a directory has no checkpoints, and how to find those that lie below it."""
     return f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too"

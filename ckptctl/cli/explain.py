@@ -10,7 +10,7 @@ import click
 from ckptctl import posix
 from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
-from ckptctl.cli.exits import Exit, Outcome, complain, none_here
+from ckptctl.cli.exits import Exit, Outcome, about, complain, none_here
 from ckptctl.explanation import explain
 from ckptctl.prune import prune_open
 from ckptctl.render_explain import explanation, explanation_json
@@ -77,7 +77,7 @@ def command(
                     click.echo(("\n" if shown else "") + explanation(made, sources_told, form))
                     shown += 1
                     for note in notes:
-                        complain(note)
+                        complain(about(path, note))
                 if not report.plan.decisions:
                     complain(none_here(path))
                 if report.plan.over_bytes:

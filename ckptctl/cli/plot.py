@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import metric, options, retention, settings
-from ckptctl.cli.exits import complain
+from ckptctl.cli.exits import about, complain
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import CkptctlError, NoRuleError
 from ckptctl.plotting.movement import compared, movement
@@ -100,7 +100,7 @@ def command(
         file.write(rendered(shown, moved, kind))
     notes = [*shown.notes, *(() if moved is None else moved.notes)]
     for note in notes:
-        complain(note)
+        complain(about(path, note))
     if as_json:
         document = {"file": output, "checkpoints": len(shown.marks), "notes": notes}
         click.echo(json.dumps(document, indent=2))
@@ -117,7 +117,7 @@ def _terms(path: str, given: Mapping[str, Any]) -> tuple[Policy | None, Protecti
     except NoRuleError:
         return None, retention.protections_of(given)
     for note in terms.notes:
-        complain(note)
+        complain(about(path, note))
     return terms.policy, terms.protections
 
 
@@ -173,7 +173,7 @@ def _seen(
             dry_run=True,
         )
     for note in (*report.plan.notes, *report.notes):
-        complain(note)
+        complain(about(path, note))
     return as_planned(directory, report.plan), None if policy is None else report.plan
 
 

@@ -11,7 +11,7 @@ import click
 from ckptctl import posix, render
 from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
-from ckptctl.cli.exits import Exit, Outcome, none_here
+from ckptctl.cli.exits import Exit, Outcome, about, none_here
 from ckptctl.prune import prune_open
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def command(
         if not as_json:
             outcome.say(("\n" if reports else "") + render.plan(plan, form))
             for note in plan.notes:
-                outcome.complain(note)
+                outcome.complain(about(plan.directory, note))
 
     look_ahead(paths, retained)
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
@@ -107,12 +107,11 @@ def command(
 
 
 def _show(report: Report, outcome: Outcome) -> None:
-    for note in report.notes:
-        outcome.complain(note)
-    for name in report.spared:
-        outcome.complain(f"{name} stays: the trainer wrote it or named it in the meantime")
-    for failure in report.failed:
-        outcome.complain(f"{failure.name} could not be deleted: {failure.error}")
+    said = [*report.notes]
+    said += [f"{name} stays: the trainer wrote it or named it in the meantime" for name in report.spared]
+    said += [f"{failure.name} could not be deleted: {failure.error}" for failure in report.failed]
     if report.refused is not None:
-        outcome.complain(f"stopped before everything was deleted: {report.refused}")
+        said.append(f"stopped before everything was deleted: {report.refused}")
+    for message in said:
+        outcome.complain(about(report.plan.directory, message))
     outcome.say(render.outcome(report))

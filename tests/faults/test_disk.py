@@ -196,6 +196,11 @@ def test_user_without_rights(tmp_path: Path, kind: str, mode: int) -> None:
     (tmp_path / "run").chmod(mode)
     _, said = tell(tmp_path, kind, prepare=become_nobody)
     assert_said(tmp_path, kind, said, done=None if mode & 0o1002 == 0o2 else False)
+    if kind == "prune" and mode != 0o777:
+        sticky = "only a file's owner deletes it, or the directory's"
+        takes = sticky if mode == 0o1777 else "deleting takes the right to write in the directory"
+        remedy = f"{takes}, which belongs to root, mode {mode:04o}"
+        assert any(remedy in complaint for complaint in said.complaints), said
     (tmp_path / "run").chmod(0o755)
     assert_finishes(tmp_path, kind)
 
