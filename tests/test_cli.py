@@ -518,6 +518,15 @@ def test_the_parent_of_runs(tmp_path: Path, invoke: Invoke, command: str, code: 
     assert "no checkpoints here" not in result.output
 
 
+def test_one_that_is_empty_among_several(tmp_path: Path, invoke: Invoke) -> None:
+    """A crontab's line for many directories has nothing to say of one in which nothing was saved yet."""
+    fabricate.run(tmp_path / "run", 3)
+    (tmp_path / "empty").mkdir()
+    result = invoke("prune", "--keep=1", str(tmp_path / "empty"), str(tmp_path / "run"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "empty: there are no checkpoints here" in result.stdout
+
+
 def test_ls_names_the_command_that_mends(
     tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

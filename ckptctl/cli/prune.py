@@ -94,7 +94,7 @@ def command(
                 reports.append(report)
                 if not as_json:
                     _show(report, outcome)
-                if not report.plan.decisions:
+                if not report.plan.decisions and len(paths) == 1:  # of several, one may well be empty still
                     outcome.complain(none_here(path))
                 if report.failed or report.plan.over_bytes:
                     outcome.add(Exit.FOUND)
