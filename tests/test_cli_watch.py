@@ -181,6 +181,16 @@ def test_what_is_no_directory_is_not_waited_for(
     assert len(fabricate.names(run)) == 6
 
 
+def test_checkpoint_is_not_waited_for(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A checkpoint's prefix leads to no directory, now or ever; the one that is meant is named."""
+    run = fabricate.run(tmp_path / "run", 6)
+    watching = watch(run / "ckpt-5")
+    assert watching.end() == 3, watching.story()
+    told = f"ckptctl: {run}/ckpt-5 belongs to a checkpoint: name its directory, {run}\n"
+    assert watching.log.read_text() == told
+    assert watching.events == []
+
+
 def test_directory_that_comes_back(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     """A directory that is removed is said to be gone, and watched and pruned again when it is made again."""
     run = fabricate.run(tmp_path / "run", 6)
