@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import naming, posix
 from ckptctl.errors import UnreadableError
@@ -13,10 +13,39 @@ from ckptctl.errors import UnreadableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ckptctl.posix import OpenDirectory
+
 
 MAX_DEPTH = 64
 """How many directories may lie on the way from one that is watched to a run below it: each look at the run
 opens all of them, one in the other."""
+
+
+class Place(NamedTuple):
+    """Where a directory is to be found.
+
+    Attributes:
+        root: The path that a user named.
+        names: Those that lead from there to it, one after the other; none if it is the root itself.
+    """
+
+    root: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return os.path.join(self.root, *self.names)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[OpenDirectory]:
+        """Holds it open. A link as the root is followed, since the user typed it, and none on the way down.
+
+        Raises:
+            UnreadableError: It is not there, or may not be read.
+        """
+        with posix.open_directory(self.root) as root, posix.open_below(root, self.names) as directory:
+            yield directory
 
 
 def real_path(path: str) -> str:
@@ -63,7 +92,7 @@ def is_run(path: str) -> bool:
     return False
 
 
-def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: None) -> Iterator[str]:
+def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: None) -> Iterator[Place]:
     """A directory and all below it that a trainer may write to; no link is followed.
 
     How deep it goes is for whoever may write there to say: so there is a limit, and no recursion as in
@@ -74,21 +103,22 @@ def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: Non
         too_deep: Is told of each directory in which there are others that are left out, since they lie deeper
             than `MAX_DEPTH`; and of each whose path is longer than the system takes.
     """
-    yield root
-    waiting = [(root, 0)]
+    waiting = [Place(root)]
+    yield from waiting
     while waiting:
-        path, depth = waiting.pop()
-        if depth and os.path.islink(path):  # since it was listed
+        place = waiting.pop()
+        path = place.path
+        if place.names and os.path.islink(path):  # since it was listed
             continue
         try:
-            below = [os.path.join(path, name) for name in _directories_in(path)]
+            below = [Place(root, (*place.names, name)) for name in _directories_in(path)]
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 too_deep(path)
             continue
-        if depth < MAX_DEPTH:
+        if len(place.names) < MAX_DEPTH:
             yield from below
-            waiting.extend((one, depth + 1) for one in reversed(below))
+            waiting.extend(reversed(below))
         elif below:
             too_deep(path)
 

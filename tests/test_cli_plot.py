@@ -318,6 +318,9 @@ def occupied(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (("run", "-o", "run/other.html"), 4, "it is there and no HTML"),
         (("run", "-o", "a.png", "--latest-filename", "a.png"), 4, "the state file's name"),
         (("torn", "-o", "a.png", "--keep", "1"), 4, "ckptctl repair"),
+        (("run", "-o", "a.png", "--keep", "1", "--protect", "best"), 2, "--protect best names no checkpoint"),
+        (("run", "-o", "a.png", "--protect", "best"), 2, "--protect best names no checkpoint in run"),
+        (("run", "-o", "a.png", "--keep-step", "9"), 2, "--keep-step 9 is the step of no checkpoint in run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -191,6 +191,22 @@ def test_checkpoint_is_not_waited_for(tmp_path: Path, watch: Callable[..., Watch
     assert watching.events == []
 
 
+@pytest.mark.parametrize("below", [False, True], ids=["the run", "its parent"])
+def test_protected_and_not_there(tmp_path: Path, watch: Callable[..., Watching], *, below: bool) -> None:
+    """What is to stay and is not there is said once: it may be misspelt, or a trainer may yet save it."""
+    run = fabricate.run(tmp_path / "runs" / "run", 6)
+    protected = ("--protect=ckpt-2", "--protect=best-*", "--keep-step=1", "--keep-step=9")
+    watching = watch(*(("-r", run.parent) if below else (run,)), *protected, "--rescan=0.1s")
+    assert watching.event("pruned", run)["deleted"] == ["ckpt-3"]
+    save(run, 7)
+    watching.event("pruned", run)
+    watching.stop()
+    assert [event["warning"] for event in watching.events if event["event"] == "warning"] == [
+        "--protect best-* names no checkpoint so far",
+        "--keep-step 9 is the step of no checkpoint so far",
+    ]
+
+
 def test_directory_that_comes_back(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     """A directory that is removed is said to be gone, and watched and pruned again when it is made again."""
     run = fabricate.run(tmp_path / "run", 6)

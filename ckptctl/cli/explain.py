@@ -14,6 +14,7 @@ from ckptctl.cli.exits import Exit, Outcome, about, complain, none_here
 from ckptctl.explanation import explain
 from ckptctl.prune import prune_open
 from ckptctl.render_explain import explanation, explanation_json
+from ckptctl.roots import Place
 
 
 @click.command(name="explain")
@@ -54,7 +55,7 @@ def command(
     outcome = Outcome()
     found: list[dict[str, Any]] = []
     shown = 0
-    look_ahead(paths, retained)
+    look_ahead([Place(path) for path in paths], retained)
     with options.proofs(level, workers) as proofs:
         for path in paths:
             with outcome.directory(), posix.open_directory(path) as directory:

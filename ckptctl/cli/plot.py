@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import metric, options, retention, settings
+from ckptctl.cli.ahead import expect_known
 from ckptctl.cli.exits import about, complain
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import CkptctlError, NoRuleError
@@ -20,6 +21,7 @@ from ckptctl.policy import Best, Newest, Policy
 from ckptctl.posix import open_directory
 from ckptctl.prune import prune
 from ckptctl.render import escape
+from ckptctl.roots import Place
 from ckptctl.scan import scan
 from ckptctl.units import format_count
 
@@ -115,7 +117,9 @@ def _terms(path: str, given: Mapping[str, Any]) -> tuple[Policy | None, Protecti
         with open_directory(path) as directory:
             terms = retained.of(directory)
     except NoRuleError:
+        expect_known([Place(path)], retained)
         return None, retention.protections_of(given)
+    expect_known([Place(path)], retained)
     for note in terms.notes:
         complain(about(path, note))
     return terms.policy, terms.protections

@@ -13,6 +13,7 @@ from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
 from ckptctl.cli.exits import Exit, Outcome, about, none_here
 from ckptctl.prune import prune_open
+from ckptctl.roots import Place
 
 if TYPE_CHECKING:
     from ckptctl.model import Plan, Report
@@ -74,7 +75,7 @@ def command(
             for note in plan.notes:
                 outcome.complain(about(plan.directory, note))
 
-    look_ahead(paths, retained)
+    look_ahead([Place(path) for path in paths], retained)
     with options.proofs(level, workers) as proofs, posix.signals_held() as signals:
         for path in outcome.each(paths, signals):
             with outcome.directory(), posix.open_directory(path) as directory:

@@ -213,7 +213,7 @@ class Retention:
         """Whether a directory, or one below it, has a file of its own that counts."""
         if self._given["no_own_config"]:
             return False
-        return any(os.path.exists(os.path.join(below, CONFIG_FILE)) for below in run_directories(path))
+        return any(os.path.exists(os.path.join(one.path, CONFIG_FILE)) for one in run_directories(path))
 
     def _expect_best(self, given: Mapping[str, Any]) -> None:
         """Sees that whoever says where a metric is says what for; a file need not."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import options, settings
+from ckptctl.cli.ahead import unknown
 from ckptctl.cli.exits import as_far_as_it_goes, drop_unwritten
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.lookout import is_listener
@@ -21,14 +22,15 @@ from ckptctl.notify import Notifier
 from ckptctl.policy import Policy
 from ckptctl.posix import open_directory, reason
 from ckptctl.render import escape, iso
+from ckptctl.roots import Place, run_directories
 from ckptctl.units import format_bytes
+from ckptctl.voice import Event
 from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ckptctl.tally import Tally
-    from ckptctl.voice import Event
 
 
 @click.command(name="watch")
@@ -100,6 +102,9 @@ def command(
     paths = [_lasting(path) for path in directories or (os.curdir,)]
     retained = settings.Retention(given)
     _expect_policy(retained, paths, recursive=recursive)
+    report = _unfailing(_print_json if as_json else _print_line)
+    for said, _ in unknown(_places(paths, recursive=recursive), retained):
+        report(Event(time.time(), "warning", "", {"warning": f"{said} no checkpoint so far"}))
     with contextlib.ExitStack() as held:
         watcher = Watcher(
             paths,
@@ -111,7 +116,7 @@ def command(
             rescan=max(rescan, settle, _SHORTEST_RESCAN),
             poll=poll,
             dry_run=dry_run,
-            report=_unfailing(_print_json if as_json else _print_line),
+            report=report,
             notifier=Notifier(os.environ),
         )
         if metrics_port is not None:
@@ -160,6 +165,12 @@ def _expect_policy(retained: settings.Retention, paths: Sequence[str], *, recurs
         except CkptctlError:  # it is not there yet, or its trouble is told when it is looked at
             if not retained.has_rules:
                 Policy()
+
+
+def _places(paths: Iterable[str], *, recursive: bool) -> Iterator[Place]:
+    """What is watched, as far as it is there."""
+    for path in paths:
+        yield from run_directories(path) if recursive else (Place(path),)
 
 
 @contextlib.contextmanager
