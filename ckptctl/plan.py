@@ -198,10 +198,11 @@ def refuse(directory: Directory) -> None:
             f"{directory.path} belongs to a SavedModel: its variables are no checkpoint to prune"
         )
     if directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}:
+        repair = f"`ckptctl repair {shlex.quote(directory.path)}` mends it"
+        remedy = "Run ckptctl as a user who may read it" if directory.state.forbidden else repair
         raise RefusedError(
             f"{directory.path}: the state file cannot be read: {directory.state.problem}. Without it nobody "
-            "knows which checkpoint the trainer counts on. "
-            f"`ckptctl repair {shlex.quote(directory.path)}` mends it; or move it aside to go by times and "
+            f"knows which checkpoint the trainer counts on. {remedy}; or move it aside to go by times and "
             "steps alone"
         )
     if directory.pins.problem is not None:

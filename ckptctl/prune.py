@@ -177,10 +177,12 @@ class _Work:
             self.usual = None
         state, self.usual = statefile.read(self.directory, STATE_FILE, self.memory)
         if state.problem is not None:
+            remedy = (
+                "run ckptctl as a user who may read it" if state.forbidden else "`ckptctl repair` mends it"
+            )
             raise RefusedError(
                 f"{self.directory.path}: {STATE_FILE}, the usual state file, cannot be read: "
-                f"{state.problem}. What it names as the latest has to stay: `ckptctl repair` mends it, or "
-                "move it aside"
+                f"{state.problem}. What it names as the latest has to stay: {remedy}, or move it aside"
             )
         latest = None if state.latest is None else state.latest.name
         return replace(

@@ -127,8 +127,9 @@ def remedies(directory: Directory) -> list[str]:
     path = shlex.quote(directory.path)
     there = [one for one in directory.checkpoints if one.on_disk]
     found = []
-    unusable = directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}
-    if unusable or any(one.latest and one.status in _NOT_LATEST for one in directory.checkpoints):
+    state = directory.state
+    mendable = state.status in {StateStatus.UNREADABLE, StateStatus.INVALID} and not state.forbidden
+    if mendable or any(one.latest and one.status in _NOT_LATEST for one in directory.checkpoints):
         found.append(f"`ckptctl repair {path}` mends the state file")
     if any(one.status is Status.BROKEN for one in there):
         found.append(

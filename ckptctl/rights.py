@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
@@ -11,6 +12,21 @@ import stat
 def owned(found: os.stat_result) -> str:
     """Whose something is, and who may do what with it: "belongs to root, mode 0644"."""
     return f"belongs to {_owner(found)}, mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def why_not_read(error: Exception, directory: int, name: str) -> str:
+    """Whose a file is that may not be read, for after the system's words; empty if that is not the trouble.
+
+    Args:
+        error: What came of opening it.
+        directory: The descriptor of its directory.
+        name: Its name there.
+    """
+    if not isinstance(error, PermissionError):
+        return ""
+    with contextlib.suppress(OSError):
+        return f": {name} {owned(os.stat(name, dir_fd=directory, follow_symlinks=False))}"
+    return ""
 
 
 def why_not_deleted(error: OSError, directory: int) -> str:
