@@ -293,7 +293,8 @@ class Watcher:
         deleted = [d.checkpoint.name for d in report.plan.delete] if self._dry_run else list(report.deleted)
         staying = len(report.plan.decisions) - len(deleted)
         details = {"deleted": deleted, "freed_bytes": report.freed_bytes, "kept": staying, "notes": notes}
-        if self._dry_run:
+        foreseen = self._dry_run and report.plan.decisions  # with -r, parents and logs are looked at too
+        if foreseen:
             self._voice.say_once("pruned", path, dry_run=True, **details)
         elif deleted:
             self._voice.say("pruned", path, **details)
@@ -302,5 +303,5 @@ class Watcher:
             self._voice.say_once("failed", path, failed=failed)
         elif report.refused is not None:
             self._voice.say_once("refused", path, error=report.refused)
-        elif not self._dry_run:  # what it says stays as it is until it changes
+        elif not foreseen:  # what it says stays as it is until it changes
             self._voice.forget(path)

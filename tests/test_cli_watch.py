@@ -375,8 +375,9 @@ def test_without_recursive_runs_below_stay(tmp_path: Path, watch: Callable[..., 
 def test_dry_run_deletes_nothing(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     """`-n` says what would be deleted, anew when that changes, and leaves every byte as it is."""
     run = fabricate.run(tmp_path / "run", 6)
+    (tmp_path / "run" / "logs").mkdir()
     before = fabricate.contents(run)
-    watching = watch("-n", run, settle=0.2)
+    watching = watch("-n", "-r", tmp_path, settle=0.2)
     event = watching.event("pruned", run)
     assert (event["dry_run"], event["kept"]) == (True, 3)
     assert event["deleted"] == ["ckpt-1", "ckpt-2", "ckpt-3"]
@@ -393,6 +394,8 @@ def test_dry_run_deletes_nothing(tmp_path: Path, watch: Callable[..., Watching])
     watching.stop()
     assert fabricate.contents(run) == before
     assert all(event.get("dry_run", True) for event in watching.events)
+    # Directories without checkpoints, such as the parent and what lies in the run, are not told of.
+    assert {event["directory"] for event in watching.events if "dry_run" in event} == {str(run)}
 
 
 @pytest.mark.parametrize("name", ["run", "link"])

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     type=options.Duration(),
     default="1m",
     show_default=True,
-    help="How often everything is looked at, whether or not there were events.",
+    help="How often everything is looked at, whether or not there were events; at 0 as often as --settle "
+    "allows, ten times a second at most.",
 )
 @click.option("--poll", is_flag=True, help="Do without the file system's events (NFS, some containers).")
 @click.option(
@@ -99,6 +100,8 @@ def command(
     \b
     Example:  ckptctl watch --keep 3 -r runs
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    if metrics_port is None and not options.is_default("metrics_address"):
+        raise click.UsageError("--metrics-address is for --metrics-port: say on which port to serve metrics")
     paths = [_lasting(path) for path in directories or (os.curdir,)]
     retained = settings.Retention(given)
     _expect_policy(retained, paths, recursive=recursive)
