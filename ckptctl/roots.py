@@ -11,7 +11,7 @@ from ckptctl import naming, posix
 from ckptctl.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from ckptctl.posix import OpenDirectory
 
@@ -86,10 +86,27 @@ def is_directory(path: str) -> bool:
 
 
 def is_run(path: str) -> bool:
-    """Whether a trainer has written there, as far as names tell."""
-    with contextlib.suppress(OSError):
-        return any(name == naming.STATE_FILE or naming.parse(name) is not None for name in os.listdir(path))
+    """Whether a trainer has written there, as far as names tell; a SavedModel that it exported is no run."""
+    with contextlib.suppress(OSError, UnreadableError), posix.open_directory(path) as directory:
+        names = os.listdir(directory.fd)
+        prefixes = {parsed.prefix for parsed in map(naming.parse, names) if parsed is not None}
+        return bool(prefixes or naming.STATE_FILE in names) and not is_saved_model(directory, prefixes)
     return False
+
+
+def is_saved_model(directory: OpenDirectory, prefixes: Collection[str]) -> bool:
+    """Whether it is `variables/` of an export, which TensorFlow writes before the `saved_model.pb` beside it.
+
+    Args:
+        directory: The directory, held open.
+        prefixes: What checkpoints in it are called.
+    """
+    if "variables" not in prefixes:
+        return False
+    return os.path.basename(os.path.realpath(directory.path)) == "variables" or any(
+        posix.exists(directory.fd, f"../{name}", follow=True)
+        for name in ("saved_model.pb", "saved_model.pbtxt")
+    )
 
 
 def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: None) -> Iterator[Place]:

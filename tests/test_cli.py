@@ -513,7 +513,9 @@ def test_the_parent_of_runs(tmp_path: Path, invoke: Invoke, command: str, code: 
     fabricate.run(tmp_path / "a run" / "train", 3)
     result = invoke(*command.split(), str(tmp_path / "a run"))
     assert result.exit_code == code
-    assert f"no checkpoints here; `ckptctl ls -r '{tmp_path}/a run'` looks below too" in result.stderr
+    below = "prune -r '{}' ..." if command.startswith("prune") else "ls -r '{}'"
+    told = f"no checkpoints here; `ckptctl {below.format(tmp_path / 'a run')}` looks below too"
+    assert told in result.stderr
     result = invoke(*command.split(), str(tmp_path / "a run" / "train"))
     assert "no checkpoints here" not in result.output
 

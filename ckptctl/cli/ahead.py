@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from ckptctl import naming
 from ckptctl.cli import retention
-from ckptctl.errors import CkptctlError, PolicyError
+from ckptctl.errors import CkptctlError, NoRuleError, PolicyError, SavedModelError, UnreadableError
 from ckptctl.model import ABSENT
 from ckptctl.plan import matches
+from ckptctl.roots import is_directory, is_run
 from ckptctl.scan import scan_open
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ckptctl.cli.settings import Retention
     from ckptctl.roots import Place
 
 
-def look_ahead(places: Sequence[Place], retained: Retention) -> None:
+def look_ahead(places: Sequence[Place], retained: Retention, *, recursive: bool = False) -> None:
     """Stops before anything is done anywhere if a directory has no policy, or what is to stay is misspelt.
+
+    Args:
+        places: The directories.
+        retained: What holds in them.
+        recursive: Whether they are all those that lie below some, see `passing_over`.
 
     Raises:
         PolicyError: There is such a directory, or a name or a step that no checkpoint has.
     """
     for place in places:
         try:
-            with place.open() as directory:
+            with passing_over(place, recursive=recursive), place.open() as directory:
                 retained.of(directory)
         except PolicyError:
             raise
         except (CkptctlError, OSError):
             continue  # said when its turn comes
     expect_known(places, retained)
+
+
+@contextlib.contextmanager
+def passing_over(place: Place, *, recursive: bool) -> Iterator[None]:
+    """Passes over what was not named itself and is no run: what lies between runs and beside them.
+
+    That is what no policy is for and no trainer has written to, a SavedModel, and what is gone by now.
+    """
+    try:
+        yield
+    except NoRuleError:
+        if not recursive or is_run(place.path):
+            raise
+    except SavedModelError:
+        if not recursive:
+            raise
+    except UnreadableError:
+        if not place.names or is_directory(place.path):
+            raise
 
 
 def expect_known(places: Sequence[Place], retained: Retention) -> None:

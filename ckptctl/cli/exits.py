@@ -55,9 +55,9 @@ def about(path: str, message: str) -> str:
     return message if named else f"{path}: {message}"
 
 
-def none_here(path: str) -> str:
-    """Says that a directory has no checkpoints, and how to find those that lie below it."""
-    return f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too"
+def none_here(path: str, further: str = "ckptctl ls -r {}") -> str:
+    """Says that a directory has no checkpoints, and by which command to get at those that lie below it."""
+    return f"{path}: no checkpoints here; `{further.format(shlex.quote(path))}` looks below too"
 
 
 @contextlib.contextmanager
@@ -76,10 +76,14 @@ def failed() -> Iterator[None]:
         raise  # Click knows what to do: the reader of our output has gone
     except OSError as error:
         with as_far_as_it_goes():
-            complain(f"{error.filename or 'the system'}: {posix.reason(error)}")
+            complain(_of_the_system(error))
         raise click.exceptions.Exit(Exit.UNREADABLE) from error
     except KeyboardInterrupt:
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+
+
+def _of_the_system(error: OSError) -> str:
+    return f"{error.filename or 'the system'}: {posix.reason(error)}"
 
 
 @contextlib.contextmanager
@@ -106,6 +110,10 @@ def drop_unwritten() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+_TOLD = 10
+"""How many directories are told of by name; there may be a whole tree of them."""
+
+
 class Outcome:
     """Goes on with the next directory after one has failed, and remembers the gravest exit code.
 
@@ -124,6 +132,11 @@ class Outcome:
         except CkptctlError as error:
             self.complain(str(error))
             self.add(exit_code(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.complain(_of_the_system(error))
+            self.add(Exit.UNREADABLE)
 
     def each(self, paths: Sequence[str], signals: Sequence[int]) -> Iterator[str]:
         """Yields one directory after the other, until a signal has come; says to which it has not come.
@@ -133,7 +146,8 @@ class Outcome:
         """
         for at, path in enumerate(paths):
             if signals:
-                self.complain(f"stopped before it came to {', '.join(paths[at:])}")
+                more = f" and {len(paths) - at - _TOLD:,} more" if len(paths) - at > _TOLD else ""
+                self.complain(f"stopped before it came to {', '.join(paths[at : at + _TOLD])}{more}")
                 break
             yield path
         if signals:

@@ -215,6 +215,17 @@ class Retention:
             return False
         return any(os.path.exists(os.path.join(one.path, CONFIG_FILE)) for one in run_directories(path))
 
+    def expect_rules(self, paths: Iterable[str]) -> None:
+        """Sees that there is a rule for some directory among these and those below them, whatever is there.
+
+        Raises:
+            NoRuleError: There is none.
+        """
+        if not self.has_rules and not any(map(self.has_own, paths)):
+            from ckptctl.policy import Policy  # noqa: PLC0415 - as in `retention`
+
+            Policy()  # says so
+
     def _expect_best(self, given: Mapping[str, Any]) -> None:
         """Sees that whoever says where a metric is says what for; a file need not."""
         if given["keep_best"] is None and not self._shows_metric:

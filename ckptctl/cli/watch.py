@@ -156,8 +156,7 @@ def _expect_policy(retained: settings.Retention, paths: Sequence[str], *, recurs
         PolicyError: There is no policy, or it makes no sense.
     """
     if recursive:
-        if not retained.has_rules and not any(map(retained.has_own, paths)):
-            Policy()  # says so
+        retained.expect_rules(paths)
         return
     for path in paths:
         try:
