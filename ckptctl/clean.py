@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import leftovers, posix, recovery, removal, statefile
+from ckptctl import leftovers, posix, recovery, removal, rights, statefile
 from ckptctl.errors import PolicyError, UnreadableError
 from ckptctl.model import Failure, File
 from ckptctl.naming import STATE_FILE
@@ -148,7 +148,8 @@ def _delete(
         except UnreadableError as error:
             failed.append(Failure(one.path, str(error)))
         except OSError as error:
-            failed.append(Failure(one.path, f"{error.filename or one.path}: {posix.reason(error)}"))
+            remedy = rights.why_not_deleted(error, directory.fd)
+            failed.append(Failure(one.path, f"{error.filename or one.path}: {posix.reason(error)}{remedy}"))
     return CleanReport(made, False, tuple(deleted), tuple(spared), tuple(failed), freed, tuple(notes))
 
 

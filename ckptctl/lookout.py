@@ -22,7 +22,7 @@ from watchdog.utils import BaseThread
 
 from ckptctl import posix
 from ckptctl.errors import LockedError, UnreadableError
-from ckptctl.roots import expect_directory, real_path, run_directory
+from ckptctl.roots import Place, expect_directory, real_path, run_directory
 
 if TYPE_CHECKING:
     import socket
@@ -141,13 +141,13 @@ class Lookout:
             if root.claim is not None:
                 root.claim.close()
 
-    def place(self, path: str) -> tuple[Root, list[str]]:
-        """The root that a marked path was made from, and the names that lead from there to it."""
+    def place(self, path: str) -> tuple[Root, Place]:
+        """The root that a marked path was made from, and how to get from there to it."""
         for root in self.roots:
             if path == root.path:
-                return root, []
+                return root, Place(path)
         root = next(root for root in self.roots if path.startswith(os.path.join(root.path, "")))
-        return root, path.removeprefix(os.path.join(root.path, "")).split("/")
+        return root, Place(root.path, tuple(path.removeprefix(os.path.join(root.path, "")).split("/")))
 
     def aim(self, root: Root) -> None:
         """Has watchdog look at what the root's path leads to now, or at the ancestor where it will appear."""

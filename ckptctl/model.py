@@ -56,6 +56,7 @@ class State:
         entries: `all_model_checkpoint_paths`, oldest first.
         last_preserved: `last_preserved_timestamp`; None where the writer did not set it.
         problem: Why it is unreadable or invalid.
+        forbidden: Whether that is the system's doing, which does not let us read it: no repair changes that.
         editable: Whether an entry can be taken out: there is a timestamp for each path, or none at all.
     """
 
@@ -64,6 +65,7 @@ class State:
     entries: tuple[StateEntry, ...] = ()
     last_preserved: float | None = None
     problem: str | None = None
+    forbidden: bool = False
     editable: bool = True
 
 

@@ -65,7 +65,8 @@ class OpenCheckpoint:
             UnreadableError: It is no regular file.
         """
         try:
-            fd = posix.open_regular(self.directory.fd, name, follow=self.follow)
+            with posix.naming_paths(self.directory):
+                fd = posix.open_regular(self.directory.fd, name, follow=self.follow)
         except RefusedError as error:
             raise UnreadableError(str(error)) from error
         try:

@@ -16,7 +16,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from ckptctl import posix
+from ckptctl import posix, rights
 from ckptctl.errors import RefusedError
 from ckptctl.model import Pins
 from ckptctl.naming import PINS_FILE
@@ -51,7 +51,7 @@ def read(directory: OpenDirectory, *, listed: bool = False) -> Pins:
     except FileNotFoundError:
         return Pins(problem="the file was there, and cannot be found; try again" if listed else None)
     except (OSError, RefusedError) as error:
-        return Pins(problem=posix.reason(error))
+        return Pins(problem=posix.reason(error) + rights.why_not_read(error, directory.fd, PINS_FILE))
 
 
 def load(directory: OpenDirectory) -> tuple[bytes, os.stat_result]:

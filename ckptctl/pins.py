@@ -83,7 +83,7 @@ def _change(path: str, names: Sequence[str], *, pinned: bool) -> PinReport:
         _expect(directory, names, known)
         changed = tuple(name for name in dict.fromkeys(names) if (name in before) is not pinned)
         if changed:
-            with posix.signals_held():
+            with posix.signals_held(), posix.naming_paths(directory):
                 _write(directory, _edited(text, changed, pinned=pinned), like)
         now = before.union(changed) if pinned else before.difference(changed)
         return PinReport(path, changed, tuple(sorted(now)), () if unlocked is None else (unlocked,))
@@ -91,7 +91,8 @@ def _change(path: str, names: Sequence[str], *, pinned: bool) -> PinReport:
 
 def _load(directory: OpenDirectory) -> tuple[bytes, os.stat_result | None]:
     try:
-        return pinfile.load(directory)
+        with posix.naming_paths(directory):
+            return pinfile.load(directory)
     except FileNotFoundError:
         return b"", None
 

@@ -75,6 +75,7 @@ def plan(
     protections: Protections = DEFAULT_PROTECTIONS,
     *,
     now: float | None = None,
+    level: str = "data",
 ) -> Plan:
     """Decides what becomes of each checkpoint that is on disk.
 
@@ -83,6 +84,7 @@ def plan(
         policy: Which checkpoints to keep.
         protections: What is kept besides.
         now: The time that `min_age` counts back from; the clock's by default.
+        level: The `--verify` by which `ckptctl repair` finds what counts for nothing here, for the notes.
 
     Returns:
         A decision with its reasons for each.
@@ -100,7 +102,7 @@ def plan(
     over = 0
     if policy.max_bytes is not None:
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
-    notes = [*_notes(directory, decisions, disagree=disagree)]
+    notes = [*_notes(directory, decisions, level, disagree=disagree)]
     if over:
         notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
     return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
@@ -196,10 +198,11 @@ def refuse(directory: Directory) -> None:
             f"{directory.path} belongs to a SavedModel: its variables are no checkpoint to prune"
         )
     if directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}:
+        repair = f"`ckptctl repair {shlex.quote(directory.path)}` mends it"
+        remedy = "Run ckptctl as a user who may read it" if directory.state.forbidden else repair
         raise RefusedError(
             f"{directory.path}: the state file cannot be read: {directory.state.problem}. Without it nobody "
-            "knows which checkpoint the trainer counts on. "
-            f"`ckptctl repair {shlex.quote(directory.path)}` mends it; or move it aside to go by times and "
+            f"knows which checkpoint the trainer counts on. {remedy}; or move it aside to go by times and "
             "steps alone"
         )
     if directory.pins.problem is not None:
@@ -347,7 +350,9 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
     return _NO_RULE
 
 
-def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:
+def _notes(
+    directory: Directory, decisions: Sequence[Decision], level: str, *, disagree: bool
+) -> Iterable[str]:
     latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
         yield (
@@ -359,7 +364,7 @@ def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: boo
             wrong = one.doubt or f"broken: {one.problem}"
             yield (
                 f"{one.name}, the latest in the state file, stays, though {wrong}. "
-                f"`ckptctl repair --verify=data {where}` points the state file at the newest that passes"
+                f"`ckptctl repair --verify={level} {where}` points the state file at the newest that passes"
             )
     if decisions and not any(decision.counts for decision in decisions):
         yield "no checkpoint counts as one that restores, so that none is deleted for the sake of another"

@@ -115,12 +115,16 @@ def expect_at_path(directory: OpenDirectory) -> None:
     raise RefusedError(f"{directory.path} no longer is where it was: {why}")
 
 
+def belongs_to_checkpoint(path: str) -> bool:
+    """Whether a path is a checkpoint's prefix, or one of its files."""
+    return path != "" and os.path.lexists(f"{naming.prefix_of(path)}.index")
+
+
 def _not_opened(path: str, error: Exception) -> UnreadableError:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return UnreadableError(f"{path} cannot be read: {reason(error)}")
-    prefix = naming.prefix_of(path)
-    if path and os.path.lexists(f"{prefix}.index"):
-        where = os.path.dirname(prefix) or "."
+    if belongs_to_checkpoint(path):
+        where = os.path.dirname(naming.prefix_of(path)) or "."
         return UnreadableError(f"{path} belongs to a checkpoint: name its directory, {where}")
     if isinstance(error, FileNotFoundError) and path:
         return UnreadableError(f"{path}: no such directory")
@@ -250,6 +254,18 @@ def open_regular(directory: int, name: str, *, follow: bool = False) -> int:
         os.close(fd)
         raise RefusedError(f"{name} is not a regular file")
     return fd
+
+
+@contextlib.contextmanager
+def naming_paths(directory: OpenDirectory) -> Iterator[None]:
+    """Has the system's errors name a file by its path: by a name relative to a descriptor nobody finds it."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str):
+            raise
+        path = os.path.join(directory.path, error.filename)
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def exists(directory: int, name: str, *, follow: bool) -> bool:

@@ -29,7 +29,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import exchange, openfiles, posix, recovery, removal, statefile
+from ckptctl import exchange, openfiles, posix, recovery, removal, rights, statefile
 from ckptctl.errors import CkptctlError, RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Failure, Plan, Report, State, Status
 from ckptctl.naming import STATE_FILE
@@ -177,10 +177,12 @@ class _Work:
             self.usual = None
         state, self.usual = statefile.read(self.directory, STATE_FILE, self.memory)
         if state.problem is not None:
+            remedy = (
+                "run ckptctl as a user who may read it" if state.forbidden else "`ckptctl repair` mends it"
+            )
             raise RefusedError(
                 f"{self.directory.path}: {STATE_FILE}, the usual state file, cannot be read: "
-                f"{state.problem}. What it names as the latest has to stay: `ckptctl repair` mends it, or "
-                "move it aside"
+                f"{state.problem}. What it names as the latest has to stay: {remedy}, or move it aside"
             )
         latest = None if state.latest is None else state.latest.name
         return replace(
@@ -206,7 +208,8 @@ class _Work:
         )
 
     def _decide(self, scanned: Directory) -> Plan:
-        return plan(scanned, self.policy, self.protections)
+        level = Level.DATA if self.proofs.level is Level.INDEX else self.proofs.level
+        return plan(scanned, self.policy, self.protections, level=level.value)
 
     def run(self, announce: Callable[[Plan], None]) -> Report:
         with contextlib.ExitStack() as held:
@@ -340,7 +343,8 @@ class _Work:
             except removal.WrittenAgainError:
                 del self.victims[name]
             except OSError as error:
-                failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}"))
+                remedy = rights.why_not_deleted(error, self.directory.fd)
+                failed.append(Failure(name, f"{error.filename or name}: {posix.reason(error)}{remedy}"))
         done = {*self.victims, *deleted, *(failure.name for failure in failed)}
         spared = tuple(d.checkpoint.name for d in made.delete if d.checkpoint.name not in done)
         return Report(made, False, tuple(deleted), spared, tuple(failed), freed, refused=refused)

@@ -127,8 +127,9 @@ def remedies(directory: Directory) -> list[str]:
     path = shlex.quote(directory.path)
     there = [one for one in directory.checkpoints if one.on_disk]
     found = []
-    unusable = directory.state.status in {StateStatus.UNREADABLE, StateStatus.INVALID}
-    if unusable or any(one.latest and one.status in _NOT_LATEST for one in directory.checkpoints):
+    state = directory.state
+    mendable = state.status in {StateStatus.UNREADABLE, StateStatus.INVALID} and not state.forbidden
+    if mendable or any(one.latest and one.status in _NOT_LATEST for one in directory.checkpoints):
         found.append(f"`ckptctl repair {path}` mends the state file")
     if any(one.status is Status.BROKEN for one in there):
         found.append(
@@ -163,16 +164,18 @@ def plan(made: Plan, form: str) -> str:
     return heading + "\n" + table(rows, ("", "name", "step", "saved", "size", "why"), form, right=(2, 4))
 
 
-def outcome(report: Report) -> str:
-    """What carrying out a plan came to, in one line."""
-    if report.dry_run:
-        going = report.plan.delete
-        size = format_bytes(sum(decision.checkpoint.bytes for decision in going))
-        count = format_count(len(going), "checkpoint")
-        return f"would delete {count}, {size}; {len(report.plan.keep)} would stay"
-    count = format_count(len(report.deleted), "checkpoint")
-    staying = len(report.plan.decisions) - len(report.deleted)
-    return f"deleted {count}, freed {format_bytes(report.freed_bytes)}; {staying} stay"
+def outcome(*reports: Report) -> str:
+    """What carrying out plans came to, in one line. They are all dry runs, or none is."""
+    there = sum(len(report.plan.decisions) for report in reports)
+    if any(report.dry_run for report in reports):
+        going = [decision.checkpoint for report in reports for decision in report.plan.delete]
+        size = format_bytes(sum(checkpoint.bytes for checkpoint in going))
+        return (
+            f"would delete {format_count(len(going), 'checkpoint')}, {size}; {there - len(going)} would stay"
+        )
+    deleted = sum(len(report.deleted) for report in reports)
+    freed = format_bytes(sum(report.freed_bytes for report in reports))
+    return f"deleted {format_count(deleted, 'checkpoint')}, freed {freed}; {there - deleted} stay"
 
 
 def directory_json(directory: Directory, measured: Measured | None = None) -> dict[str, Any]:

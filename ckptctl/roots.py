@@ -5,18 +5,47 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import naming, posix
 from ckptctl.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    from ckptctl.posix import OpenDirectory
 
 
 MAX_DEPTH = 64
 """How many directories may lie on the way from one that is watched to a run below it: each look at the run
 opens all of them, one in the other."""
+
+
+class Place(NamedTuple):
+    """Where a directory is to be found.
+
+    Attributes:
+        root: The path that a user named.
+        names: Those that lead from there to it, one after the other; none if it is the root itself.
+    """
+
+    root: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return os.path.join(self.root, *self.names)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[OpenDirectory]:
+        """Holds it open. A link as the root is followed, since the user typed it, and none on the way down.
+
+        Raises:
+            UnreadableError: It is not there, or may not be read.
+        """
+        with posix.open_directory(self.root) as root, posix.open_below(root, self.names) as directory:
+            yield directory
 
 
 def real_path(path: str) -> str:
@@ -43,7 +72,7 @@ def expect_directory(path: str) -> None:
     try:
         os.stat(path)
     except FileNotFoundError:
-        if path:
+        if path and not posix.belongs_to_checkpoint(path):
             return
     except (OSError, ValueError):
         pass  # told in the same words as ever, right below
@@ -57,13 +86,30 @@ def is_directory(path: str) -> bool:
 
 
 def is_run(path: str) -> bool:
-    """Whether a trainer has written there, as far as names tell."""
-    with contextlib.suppress(OSError):
-        return any(name == naming.STATE_FILE or naming.parse(name) is not None for name in os.listdir(path))
+    """Whether a trainer has written there, as far as names tell; a SavedModel that it exported is no run."""
+    with contextlib.suppress(OSError, UnreadableError), posix.open_directory(path) as directory:
+        names = os.listdir(directory.fd)
+        prefixes = {parsed.prefix for parsed in map(naming.parse, names) if parsed is not None}
+        return bool(prefixes or naming.STATE_FILE in names) and not is_saved_model(directory, prefixes)
     return False
 
 
-def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: None) -> Iterator[str]:
+def is_saved_model(directory: OpenDirectory, prefixes: Collection[str]) -> bool:
+    """Whether it is `variables/` of an export, which TensorFlow writes before the `saved_model.pb` beside it.
+
+    Args:
+        directory: The directory, held open.
+        prefixes: What checkpoints in it are called.
+    """
+    if "variables" not in prefixes:
+        return False
+    return os.path.basename(os.path.realpath(directory.path)) == "variables" or any(
+        posix.exists(directory.fd, f"../{name}", follow=True)
+        for name in ("saved_model.pb", "saved_model.pbtxt")
+    )
+
+
+def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: None) -> Iterator[Place]:
     """A directory and all below it that a trainer may write to; no link is followed.
 
     How deep it goes is for whoever may write there to say: so there is a limit, and no recursion as in
@@ -74,21 +120,22 @@ def run_directories(root: str, too_deep: Callable[[str], object] = lambda _: Non
         too_deep: Is told of each directory in which there are others that are left out, since they lie deeper
             than `MAX_DEPTH`; and of each whose path is longer than the system takes.
     """
-    yield root
-    waiting = [(root, 0)]
+    waiting = [Place(root)]
+    yield from waiting
     while waiting:
-        path, depth = waiting.pop()
-        if depth and os.path.islink(path):  # since it was listed
+        place = waiting.pop()
+        path = place.path
+        if place.names and os.path.islink(path):  # since it was listed
             continue
         try:
-            below = [os.path.join(path, name) for name in _directories_in(path)]
+            below = [Place(root, (*place.names, name)) for name in _directories_in(path)]
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 too_deep(path)
             continue
-        if depth < MAX_DEPTH:
+        if len(place.names) < MAX_DEPTH:
             yield from below
-            waiting.extend((one, depth + 1) for one in reversed(below))
+            waiting.extend(reversed(below))
         elif below:
             too_deep(path)
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckptctl import chronology, naming, pinfile, posix, statefile
+from ckptctl import chronology, naming, pinfile, posix, roots, statefile
 from ckptctl.contents import CannotReadError, Contents, Looker
 from ckptctl.errors import UnreadableError
 from ckptctl.files import Group, Listing, file_of, list_files
@@ -128,7 +128,7 @@ def scan_open(
         leftovers=tuple(sorted([*found.leftovers, *leftovers], key=lambda file: file.name)),
         pins=pins,
         subdirectories=tuple(found.subdirectories),
-        saved_model=_is_saved_model(directory, found),
+        saved_model=roots.is_saved_model(directory, found.groups),
     )
 
 
@@ -363,13 +363,3 @@ def _links_to(made: _Made, found: Listing) -> tuple[str, ...]:
     for file in files:
         linked += found.targets.get(file.inode, ())
     return tuple(dict.fromkeys(linked))
-
-
-def _is_saved_model(directory: OpenDirectory, found: Listing) -> bool:
-    """`variables/` of an export. TensorFlow writes it before the `saved_model.pb` beside it."""
-    if "variables" not in found.groups:
-        return False
-    return os.path.basename(os.path.realpath(directory.path)) == "variables" or any(
-        posix.exists(directory.fd, f"../{name}", follow=True)
-        for name in ("saved_model.pb", "saved_model.pbtxt")
-    )

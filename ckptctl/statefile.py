@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckptctl import naming, posix, tensorflow
+from ckptctl import naming, posix, rights, tensorflow
 from ckptctl.errors import RefusedError
 from ckptctl.exchange import Snapshot
 from ckptctl.model import ABSENT, State, StateEntry, StateStatus
@@ -91,7 +91,9 @@ def read(directory: OpenDirectory, name: str, memory: Memory | None = None) -> t
     except FileNotFoundError:
         return ABSENT, None
     except (OSError, RefusedError) as error:
-        return State(StateStatus.UNREADABLE, problem=posix.reason(error)), None
+        problem = posix.reason(error) + rights.why_not_read(error, directory.fd, name)
+        forbidden = isinstance(error, PermissionError)
+        return State(StateStatus.UNREADABLE, problem=problem, forbidden=forbidden), None
     try:
         return parse(directory, name, snapshot, memory), snapshot
     except BaseException:

@@ -18,7 +18,7 @@ class Event:
         time: Seconds since the epoch.
         event: `watching`, `waiting` (the directory is not there yet), `gone`, `pruned`, `refused` (data would
             be at risk), `failed` (something could not be deleted or read), `warning` (the trainer works
-            against it), `polling`, or `stopped`.
+            against it, or what is to be protected is not there), `polling`, or `stopped`.
         directory: The directory that it is about; empty where it is about all.
         details: What belongs to the event, ready for JSON.
     """

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ckptctl import naming, posix, tensorflow
+from ckptctl import naming, tensorflow
 from ckptctl.contention import Contention
 from ckptctl.errors import (
     CkptctlError,
@@ -28,7 +28,7 @@ from ckptctl.errors import (
 from ckptctl.lookout import Lookout
 from ckptctl.notify import Notifier
 from ckptctl.prune import prune_open
-from ckptctl.roots import MAX_DEPTH, is_directory, is_run, run_directories
+from ckptctl.roots import MAX_DEPTH, Place, is_directory, is_run, run_directories
 from ckptctl.statefile import Memory
 from ckptctl.tally import Tally
 from ckptctl.verify import Level
@@ -210,11 +210,11 @@ class Watcher:
         for root in self._lookout.roots:
             self._lookout.aim(root)
             cut: list[str] = []
-            for path in run_directories(root.path, cut.append) if self._recursive else (root.path,):
+            for place in run_directories(root.path, cut.append) if self._recursive else (Place(root.path),):
                 if self._is_stopping():
                     return
-                self._due[path] = _Due(-math.inf, -math.inf)
-                found.add(path)
+                self._due[place.path] = _Due(-math.inf, -math.inf)
+                found.add(place.path)
             self._tell_of_cut(root.path, cut)
         for path in self._contention.keys() - found:
             self._forget(path)
@@ -237,7 +237,8 @@ class Watcher:
     # One directory
 
     def _prune(self, path: str) -> None:
-        root, names = self._lookout.place(path)
+        root, place = self._lookout.place(path)
+        names = place.names
         if not names:
             self._lookout.aim(root)
             if not root.there:
@@ -247,7 +248,7 @@ class Watcher:
         contention = self._contention.setdefault(path, Contention())
         try:
             # A link may have taken the place of a directory since it was marked; none is followed on the way.
-            with posix.open_directory(root.path) as top, posix.open_below(top, names) as directory:
+            with place.open() as directory:
                 terms = self._terms(directory)
                 report = prune_open(
                     directory,
@@ -292,7 +293,8 @@ class Watcher:
         deleted = [d.checkpoint.name for d in report.plan.delete] if self._dry_run else list(report.deleted)
         staying = len(report.plan.decisions) - len(deleted)
         details = {"deleted": deleted, "freed_bytes": report.freed_bytes, "kept": staying, "notes": notes}
-        if self._dry_run:
+        foreseen = self._dry_run and report.plan.decisions  # with -r, parents and logs are looked at too
+        if foreseen:
             self._voice.say_once("pruned", path, dry_run=True, **details)
         elif deleted:
             self._voice.say("pruned", path, **details)
@@ -301,5 +303,5 @@ class Watcher:
             self._voice.say_once("failed", path, failed=failed)
         elif report.refused is not None:
             self._voice.say_once("refused", path, error=report.refused)
-        elif not self._dry_run:  # what it says stays as it is until it changes
+        elif not foreseen:  # what it says stays as it is until it changes
             self._voice.forget(path)

@@ -513,9 +513,20 @@ def test_the_parent_of_runs(tmp_path: Path, invoke: Invoke, command: str, code: 
     fabricate.run(tmp_path / "a run" / "train", 3)
     result = invoke(*command.split(), str(tmp_path / "a run"))
     assert result.exit_code == code
-    assert f"no checkpoints here; `ckptctl ls -r '{tmp_path}/a run'` looks below too" in result.stderr
+    below = "prune -r '{}' ..." if command.startswith("prune") else "ls -r '{}'"
+    told = f"no checkpoints here; `ckptctl {below.format(tmp_path / 'a run')}` looks below too"
+    assert told in result.stderr
     result = invoke(*command.split(), str(tmp_path / "a run" / "train"))
     assert "no checkpoints here" not in result.output
+
+
+def test_one_that_is_empty_among_several(tmp_path: Path, invoke: Invoke) -> None:
+    """A crontab's line for many directories has nothing to say of one in which nothing was saved yet."""
+    fabricate.run(tmp_path / "run", 3)
+    (tmp_path / "empty").mkdir()
+    result = invoke("prune", "--keep=1", str(tmp_path / "empty"), str(tmp_path / "run"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "empty: there are no checkpoints here" in result.stdout
 
 
 def test_ls_names_the_command_that_mends(

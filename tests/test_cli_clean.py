@@ -148,7 +148,7 @@ def test_what_cannot_be_deleted_makes_the_exit_code(tmp_path: Path, invoke: Invo
     finally:
         os.system(f"chattr -i '{stuck}'")  # noqa: S605 - the same
     assert result.exit_code == 1
-    assert f"ckpt-9.{DATA} could not be deleted: " in result.stderr
+    assert f"{tmp_path}: ckpt-9.{DATA} could not be deleted: " in result.stderr
     assert "deleted 1 leftover, freed 4 B; 2 stay" in result.stdout
 
 

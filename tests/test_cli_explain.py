@@ -134,7 +134,7 @@ def test_what_goes_though_a_rule_speaks_for_it(tmp_path: Path, invoke: Invoke) -
     assert rows[3][5] == "over 500 B, and the oldest go first, though among the 3 newest"
     result = invoke("explain", str(run), "--max-size=1B")
     assert result.exit_code == 1
-    assert "237 B more than --max-size allows" in result.stderr
+    assert f"{run}: what has to stay is 237 B more than --max-size allows" in result.stderr
 
 
 def test_it_is_what_prune_does(tmp_path: Path, invoke: Invoke) -> None:

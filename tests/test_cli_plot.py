@@ -246,7 +246,7 @@ def test_command(run: Path, tmp_path: Path, invoke: Invoke) -> None:
         assert not out.exists()
         result = invoke("plot", str(run), "-o", str(out), *options[:-1])
         assert (result.exit_code, result.stdout) == (0, f"{out}: 6 checkpoints\n")
-        assert result.stderr == "ckptctl: loss: 2 complete checkpoints without a value\n"
+        assert result.stderr == f"ckptctl: {run}: loss: 2 complete checkpoints without a value\n"
         assert out.read_bytes().startswith(begins)
     found = marks(ET.parse(tmp_path / "picture.svg").getroot())  # noqa: S314 - our own
     assert {name: count for name, count in found.items() if name.startswith(("lane", "best"))} == {
@@ -318,6 +318,9 @@ def occupied(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (("run", "-o", "run/other.html"), 4, "it is there and no HTML"),
         (("run", "-o", "a.png", "--latest-filename", "a.png"), 4, "the state file's name"),
         (("torn", "-o", "a.png", "--keep", "1"), 4, "ckptctl repair"),
+        (("run", "-o", "a.png", "--keep", "1", "--protect", "best"), 2, "--protect best names no checkpoint"),
+        (("run", "-o", "a.png", "--protect", "best"), 2, "--protect best names no checkpoint in run"),
+        (("run", "-o", "a.png", "--keep-step", "9"), 2, "--keep-step 9 is the step of no checkpoint in run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pwd
 from typing import TYPE_CHECKING
 
 import fabricate
 import pytest
 from conftest import ckptctl
+
+from ckptctl import posix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +137,33 @@ def test_prune_names_the_command_that_mends(tmp_path: Path, invoke: Invoke) -> N
     assert invoke("repair", str(tmp_path)).exit_code == 0
     assert invoke("prune", "--keep", "1", str(tmp_path)).exit_code == 0
     assert fabricate.names(tmp_path) == {"ckpt-4"}
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("ls", 0), ("prune --keep=1", 4), ("prune --keep=1 --latest-filename=mine", 4), ("repair", 3)],
+)
+def test_what_may_not_be_read_is_not_to_be_mended(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str, code: int
+) -> None:
+    """Of a state file that the user may not read it is said whose it is; no repair could read it either."""
+    fabricate.run(tmp_path, 3)
+    (tmp_path / "mine").write_text(fabricate.state_text(["ckpt-3"]))
+    (tmp_path / "checkpoint").chmod(0o640)
+    opened = posix.open_regular
+
+    def forbidden(directory: int, name: str, *, follow: bool = False) -> int:
+        if name == "checkpoint":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return opened(directory, name, follow=follow)
+
+    monkeypatch.setattr(posix, "open_regular", forbidden)
+    result = invoke(*command.split(), str(tmp_path))
+    assert result.exit_code == code
+    owner = pwd.getpwuid(os.getuid()).pw_name
+    assert f"Permission denied: checkpoint belongs to {owner}, mode 0640" in result.output
+    assert "ckptctl repair" not in result.output
+    assert fabricate.names(tmp_path) == {"ckpt-1", "ckpt-2", "ckpt-3"}
 
 
 def test_process_of_its_own(tmp_path: Path) -> None:

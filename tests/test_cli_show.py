@@ -533,6 +533,17 @@ def test_no_such_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
     assert f"ckptctl ls {tmp_path}" in result.stderr
 
 
+def test_file_that_cannot_be_read_is_named_by_its_path(invoke: Invoke, tmp_path: Path) -> None:
+    """A name without its directory would not say which of many runs it is in."""
+    bundle = writer.BundleWriter()
+    bundle.add(b"x", 1, (1,), bytes(4))
+    bundle.write(tmp_path, "P")
+    (tmp_path / "P.data-00000-of-00001").unlink()
+    result = invoke("show", str(tmp_path / "P"), "--tensor", "x")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"ckptctl: {tmp_path}/P.data-00000-of-00001: No such file or directory")
+
+
 @pytest.mark.parametrize("ending", ["", "/", "/."])
 def test_directory(invoke: Invoke, saved: Path, ending: str) -> None:
     """A directory is not taken for a checkpoint that is missing; the hint leads into it."""

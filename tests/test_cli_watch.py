@@ -181,6 +181,32 @@ def test_what_is_no_directory_is_not_waited_for(
     assert len(fabricate.names(run)) == 6
 
 
+def test_checkpoint_is_not_waited_for(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """A checkpoint's prefix leads to no directory, now or ever; the one that is meant is named."""
+    run = fabricate.run(tmp_path / "run", 6)
+    watching = watch(run / "ckpt-5")
+    assert watching.end() == 3, watching.story()
+    told = f"ckptctl: {run}/ckpt-5 belongs to a checkpoint: name its directory, {run}\n"
+    assert watching.log.read_text() == told
+    assert watching.events == []
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["the run", "its parent"])
+def test_protected_and_not_there(tmp_path: Path, watch: Callable[..., Watching], *, below: bool) -> None:
+    """What is to stay and is not there is said once: it may be misspelt, or a trainer may yet save it."""
+    run = fabricate.run(tmp_path / "runs" / "run", 6)
+    protected = ("--protect=ckpt-2", "--protect=best-*", "--keep-step=1", "--keep-step=9")
+    watching = watch(*(("-r", run.parent) if below else (run,)), *protected, "--rescan=0.1s")
+    assert watching.event("pruned", run)["deleted"] == ["ckpt-3"]
+    save(run, 7)
+    watching.event("pruned", run)
+    watching.stop()
+    assert [event["warning"] for event in watching.events if event["event"] == "warning"] == [
+        "--protect best-* names no checkpoint so far",
+        "--keep-step 9 is the step of no checkpoint so far",
+    ]
+
+
 def test_directory_that_comes_back(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     """A directory that is removed is said to be gone, and watched and pruned again when it is made again."""
     run = fabricate.run(tmp_path / "run", 6)
@@ -349,8 +375,9 @@ def test_without_recursive_runs_below_stay(tmp_path: Path, watch: Callable[..., 
 def test_dry_run_deletes_nothing(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     """`-n` says what would be deleted, anew when that changes, and leaves every byte as it is."""
     run = fabricate.run(tmp_path / "run", 6)
+    (tmp_path / "run" / "logs").mkdir()
     before = fabricate.contents(run)
-    watching = watch("-n", run, settle=0.2)
+    watching = watch("-n", "-r", tmp_path, settle=0.2)
     event = watching.event("pruned", run)
     assert (event["dry_run"], event["kept"]) == (True, 3)
     assert event["deleted"] == ["ckpt-1", "ckpt-2", "ckpt-3"]
@@ -367,6 +394,8 @@ def test_dry_run_deletes_nothing(tmp_path: Path, watch: Callable[..., Watching])
     watching.stop()
     assert fabricate.contents(run) == before
     assert all(event.get("dry_run", True) for event in watching.events)
+    # Directories without checkpoints, such as the parent and what lies in the run, are not told of.
+    assert {event["directory"] for event in watching.events if "dry_run" in event} == {str(run)}
 
 
 @pytest.mark.parametrize("name", ["run", "link"])

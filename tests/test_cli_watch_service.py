@@ -25,6 +25,8 @@ from watching import DEADLINE, Watching, ckpts, save, write_state
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from conftest import Invoke
+
 RESCAN = "--rescan=0.2s"
 
 
@@ -70,6 +72,13 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{bound.getsockname()[1:].decode()}")
         monkeypatch.setenv("WATCHDOG_USEC", "400000")
         yield Manager(bound)
+
+
+def test_address_without_a_port(tmp_path: Path, invoke: Invoke) -> None:
+    """An interface to serve metrics on, and no port, is half a wish: nothing would be served."""
+    result = invoke("watch", "--keep=3", "--metrics-address=0.0.0.0", str(tmp_path))
+    assert result.exit_code == 2
+    assert "--metrics-address is for --metrics-port" in result.stderr
 
 
 def test_ready_alive_stopping(tmp_path: Path, watch: Callable[..., Watching], manager: Manager) -> None:

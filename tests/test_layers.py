@@ -27,6 +27,7 @@ FLOOR = {
     "openfiles": 2,
     "contention": 1,
     "removal": 2,
+    "rights": 1,
     "atomic": 2,
     "pinfile": 2,
     "configuration": 2,

@@ -21,6 +21,7 @@ from ckptctl.plan import Protections, plan
 from ckptctl.policy import Newest, Policy
 from ckptctl.proof import Proofs
 from ckptctl.prune import prune
+from ckptctl.repair import repair
 from ckptctl.scan import scan
 from ckptctl.verify import Level, Verdict, VerdictStatus, verify
 
@@ -101,6 +102,10 @@ def test_not_finite(tmp_path: Path) -> None:
             os.utime(file, (fabricate.EPOCH + step, fabricate.EPOCH + step))
     assert names(tmp_path, Proofs(Level.DATA)) == ["ckpt-4", "ckpt-5", "ckpt-6"]
     assert names(tmp_path, Proofs(Level.FINITE)) == ["ckpt-2", "ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(["ckpt-4", "ckpt-5", "ckpt-6"], first=4))
+    report = prune(tmp_path, THREE, proofs=Proofs(Level.FINITE), dry_run=True)
+    assert any(f"`ckptctl repair --verify=finite {tmp_path}`" in note for note in report.plan.notes)
+    assert repair(tmp_path, proofs=Proofs(Level.FINITE), dry_run=True).mended.reasons
 
 
 def test_only_what_counts_is_read_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -748,7 +748,7 @@ def test_files_that_may_not_be_opened_can_be_deleted(tmp_path: Path) -> None:
     assert done.returncode == 0, done
     assert fabricate.names(run) == NEWEST
     assert (run / "checkpoint").read_bytes() == before
-    assert "the state file was left alone: Operation not permitted" in done.stderr
+    assert "run: the state file was left alone: Operation not permitted" in done.stderr
     assert not private(run)
 
 

@@ -184,7 +184,7 @@ def test_directories_of_runs(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "a" / "file").touch()
     (tmp_path / "link").symlink_to("b")
-    found = [os.path.relpath(path, tmp_path) for path in run_directories(str(tmp_path))]
+    found = [os.path.relpath(place.path, tmp_path) for place in run_directories(str(tmp_path))]
     assert found == [".", "a", "b", "a/c", "a/c/e", "b/d"]
 
 
@@ -194,7 +194,7 @@ def test_directories_that_lie_too_deep(deep: Path, name: str) -> None:
     deepen(deep / "tree", name, 100)
     (deep / "zebra").mkdir()
     told: list[str] = []
-    found = list(run_directories(str(deep), told.append))
+    found = [place.path for place in run_directories(str(deep), told.append)]
     assert found[:3] == [str(deep), str(deep / "tree"), str(deep / "zebra")]
     assert told == [found[-1]]
     assert len(found) == MAX_DEPTH + 2 if name == "a" else len(found[-1]) > 4095

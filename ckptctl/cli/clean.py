@@ -10,7 +10,7 @@ import click
 from ckptctl import posix, render_mend
 from ckptctl.clean import clean
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.cli.exits import Exit, Outcome, about, none_here
 from ckptctl.roots import is_run
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def command(
     --older-than: best run this when no trainer is about to begin.
 
     \b
-    Exit codes: 0 fine; 1 something could not be deleted; 2 usage;
-    3 not there or unreadable; 4 refused, to protect data;
+    Exit codes: 0 fine; 1 something could not be deleted, or not all of this be written out;
+    2 usage; 3 not there or unreadable; 4 refused, to protect data;
     130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b
@@ -63,7 +63,7 @@ def command(
 
     def announce(plan: CleanPlan) -> None:
         if not as_json:
-            click.echo(("\n" if reports else "") + render_mend.clean_plan(plan, form))
+            outcome.say(("\n" if reports else "") + render_mend.clean_plan(plan, form))
 
     with posix.signals_held() as signals:
         for path in outcome.each(paths, signals):
@@ -78,23 +78,22 @@ def command(
                 )
                 reports.append(report)
                 if not as_json:
-                    _show(report)
+                    _show(report, outcome)
                 if not report.plan.found and not is_run(path):
-                    complain_of_none(path)
+                    outcome.complain(none_here(path))
                 if report.failed:
                     outcome.add(Exit.FOUND)
         if as_json:
             found = [render_mend.clean_json(report) for report in reports]
-            click.echo(json.dumps({"directories": found}, indent=2))
+            outcome.say(json.dumps({"directories": found}, indent=2))
     outcome.exit()
 
 
-def _show(report: CleanReport) -> None:
-    for note in report.notes:
-        complain(note)
-    for path in report.spared:
-        complain(f"{path} stays: it was written in the meantime")
-    for failure in report.failed:
-        complain(f"{failure.name} could not be deleted: {failure.error}")
+def _show(report: CleanReport, outcome: Outcome) -> None:
+    said = [*report.notes]
+    said += [f"{path} stays: it was written in the meantime" for path in report.spared]
+    said += [f"{failure.name} could not be deleted: {failure.error}" for failure in report.failed]
+    for message in said:
+        outcome.complain(about(report.plan.directory, message))
     if report.plan.found:
-        click.echo(render_mend.clean_outcome(report))
+        outcome.say(render_mend.clean_outcome(report))

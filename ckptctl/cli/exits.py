@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import shlex
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +17,7 @@ from ckptctl.errors import CkptctlError, PolicyError, RefusedError
 from ckptctl.render import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Exit(enum.IntEnum):
@@ -47,9 +49,15 @@ def complain(message: str) -> None:
     click.echo(f"ckptctl: {escape(message)}", err=True)
 
 
-def complain_of_none(path: str) -> None:
-    """Says that a directory has no checkpoints, and how to find those that lie below it."""
-    complain(f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too")
+def about(path: str, message: str) -> str:
+    """A message about a directory, which it names: there may be several, or a mail that nobody called for."""
+    named = message.startswith((f"{path}:", f"{path} ", os.path.join(path, "")))
+    return message if named else f"{path}: {message}"
+
+
+def none_here(path: str, further: str = "ckptctl ls -r {}") -> str:
+    """Says that a directory has no checkpoints, and by which command to get at those that lie below it."""
+    return f"{path}: no checkpoints here; `{further.format(shlex.quote(path))}` looks below too"
 
 
 @contextlib.contextmanager
@@ -61,22 +69,60 @@ def failed() -> Iterator[None]:
     try:
         yield
     except CkptctlError as error:
-        complain(str(error))
+        with as_far_as_it_goes():
+            complain(str(error))
         raise click.exceptions.Exit(exit_code(error)) from error
     except BrokenPipeError:
         raise  # Click knows what to do: the reader of our output has gone
     except OSError as error:
-        complain(f"{error.filename or 'the system'}: {posix.reason(error)}")
+        with as_far_as_it_goes():
+            complain(_of_the_system(error))
         raise click.exceptions.Exit(Exit.UNREADABLE) from error
     except KeyboardInterrupt:
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
 
 
+def _of_the_system(error: OSError) -> str:
+    return f"{error.filename or 'the system'}: {posix.reason(error)}"
+
+
+@contextlib.contextmanager
+def as_far_as_it_goes(failed: Callable[[OSError], object] = lambda _: None) -> Iterator[None]:
+    """Goes on where words cannot be written, as to a log on a full disk; not where the reader has left.
+
+    Args:
+        failed: Is told why they cannot.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        failed(error)
+
+
+def drop_unwritten() -> None:
+    """Lets what a full disk has not taken up to now go nowhere: Python would fail over it in the end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+_TOLD = 10
+"""How many directories are told of by name; there may be a whole tree of them."""
+
+
 class Outcome:
-    """Goes on with the next directory after one has failed, and remembers the gravest exit code."""
+    """Goes on with the next directory after one has failed, and remembers the gravest exit code.
+
+    It goes on with its words unwritten, too: a disk that is full takes no log, and is why something is to go.
+    """
 
     def __init__(self) -> None:
         self.code = Exit.FINE
+        self._unwritten: OSError | None = None
 
     @contextlib.contextmanager
     def directory(self) -> Iterator[None]:
@@ -84,8 +130,13 @@ class Outcome:
         try:
             yield
         except CkptctlError as error:
-            complain(str(error))
+            self.complain(str(error))
             self.add(exit_code(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.complain(_of_the_system(error))
+            self.add(Exit.UNREADABLE)
 
     def each(self, paths: Sequence[str], signals: Sequence[int]) -> Iterator[str]:
         """Yields one directory after the other, until a signal has come; says to which it has not come.
@@ -95,11 +146,26 @@ class Outcome:
         """
         for at, path in enumerate(paths):
             if signals:
-                complain(f"stopped before it came to {', '.join(paths[at:])}")
+                more = f" and {len(paths) - at - _TOLD:,} more" if len(paths) - at > _TOLD else ""
+                self.complain(f"stopped before it came to {', '.join(paths[at : at + _TOLD])}{more}")
                 break
             yield path
         if signals:
             self.add(Exit(128 + signals[0]))
+
+    def say(self, text: str) -> None:
+        """Prints to stdout as far as that can be written; if it cannot, the exit code tells."""
+        with as_far_as_it_goes(self._note_unwritten):
+            click.echo(text)
+
+    def complain(self, message: str) -> None:
+        """Prints a diagnostic to stderr as `say` does to stdout."""
+        with as_far_as_it_goes(self._note_unwritten):
+            complain(message)
+
+    def _note_unwritten(self, error: OSError) -> None:
+        self._unwritten = error
+        self.add(Exit.FOUND)
 
     def add(self, code: Exit) -> None:
         """Takes note of an exit code."""
@@ -107,4 +173,7 @@ class Outcome:
 
     def exit(self) -> None:
         """Ends the command with the gravest code."""
+        if self._unwritten is not None:
+            self.complain(f"not all that was to be said could be written: {posix.reason(self._unwritten)}")
+            drop_unwritten()
         click.get_current_context().exit(self.code)

@@ -10,10 +10,11 @@ import click
 from ckptctl import posix
 from ckptctl.cli import options, settings
 from ckptctl.cli.ahead import look_ahead
-from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.cli.exits import Exit, Outcome, about, complain, none_here
 from ckptctl.explanation import explain
 from ckptctl.prune import prune_open
 from ckptctl.render_explain import explanation, explanation_json
+from ckptctl.roots import Place
 
 
 @click.command(name="explain")
@@ -54,7 +55,7 @@ def command(
     outcome = Outcome()
     found: list[dict[str, Any]] = []
     shown = 0
-    look_ahead(paths, retained)
+    look_ahead([Place(path) for path in paths], retained)
     with options.proofs(level, workers) as proofs:
         for path in paths:
             with outcome.directory(), posix.open_directory(path) as directory:
@@ -77,9 +78,9 @@ def command(
                     click.echo(("\n" if shown else "") + explanation(made, sources_told, form))
                     shown += 1
                     for note in notes:
-                        complain(note)
+                        complain(about(path, note))
                 if not report.plan.decisions:
-                    complain_of_none(path)
+                    complain(none_here(path))
                 if report.plan.over_bytes:
                     outcome.add(Exit.FOUND)
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from ckptctl import render
 from ckptctl.cli import metric, options
-from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.cli.exits import Exit, Outcome, complain, none_here
 from ckptctl.scan import scan, scan_tree
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def command(
             _show(directory, measured, form, sort, detailed=detailed)
     bare = [directory.path for directory, _ in seen if not directory.checkpoints]
     for path in () if recursive else bare:
-        complain_of_none(path)
+        complain(none_here(path))
     if len(bare) == len(seen):
         _end_with_none(directories or (".",), outcome, recursive=recursive)
     outcome.exit()

@@ -10,7 +10,7 @@ import click
 
 from ckptctl import naming, render
 from ckptctl.cli import options
-from ckptctl.cli.exits import Outcome, complain
+from ckptctl.cli.exits import Outcome, about, complain
 from ckptctl.pins import pin
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def change(
 
 def _show(report: PinReport, verb: str) -> None:
     for note in report.notes:
-        complain(note)
+        complain(about(report.directory, note))
     done = f"{verb} {', '.join(report.changed)}" if report.changed else "nothing to do"
     pinned = ", ".join(report.pinned) or "nothing"
     click.echo(render.escape(f"{report.directory}: {done}; pinned now: {pinned}"))

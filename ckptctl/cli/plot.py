@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import metric, options, retention, settings
-from ckptctl.cli.exits import complain
+from ckptctl.cli.ahead import expect_known
+from ckptctl.cli.exits import about, complain
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import CkptctlError, NoRuleError
 from ckptctl.plotting.movement import compared, movement
@@ -20,6 +21,7 @@ from ckptctl.policy import Best, Newest, Policy
 from ckptctl.posix import open_directory
 from ckptctl.prune import prune
 from ckptctl.render import escape
+from ckptctl.roots import Place
 from ckptctl.scan import scan
 from ckptctl.units import format_count
 
@@ -100,7 +102,7 @@ def command(
         file.write(rendered(shown, moved, kind))
     notes = [*shown.notes, *(() if moved is None else moved.notes)]
     for note in notes:
-        complain(note)
+        complain(about(path, note))
     if as_json:
         document = {"file": output, "checkpoints": len(shown.marks), "notes": notes}
         click.echo(json.dumps(document, indent=2))
@@ -115,9 +117,11 @@ def _terms(path: str, given: Mapping[str, Any]) -> tuple[Policy | None, Protecti
         with open_directory(path) as directory:
             terms = retained.of(directory)
     except NoRuleError:
+        expect_known([Place(path)], retained)
         return None, retention.protections_of(given)
+    expect_known([Place(path)], retained)
     for note in terms.notes:
-        complain(note)
+        complain(about(path, note))
     return terms.policy, terms.protections
 
 
@@ -173,7 +177,7 @@ def _seen(
             dry_run=True,
         )
     for note in (*report.plan.notes, *report.notes):
-        complain(note)
+        complain(about(path, note))
     return as_planned(directory, report.plan), None if policy is None else report.plan
 
 

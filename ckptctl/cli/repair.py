@@ -8,7 +8,7 @@ import click
 
 from ckptctl import render_mend
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, complain
+from ckptctl.cli.exits import Exit, about, complain
 from ckptctl.plan import Order
 from ckptctl.repair import repair
 
@@ -63,6 +63,6 @@ def command(
     else:
         click.echo(render_mend.repair(report))
         for note in report.notes:
-            complain(note)
+            complain(about(path, note))
     if dry_run and report.mended.reasons:
         click.get_current_context().exit(Exit.FOUND)

@@ -213,7 +213,18 @@ class Retention:
         """Whether a directory, or one below it, has a file of its own that counts."""
         if self._given["no_own_config"]:
             return False
-        return any(os.path.exists(os.path.join(below, CONFIG_FILE)) for below in run_directories(path))
+        return any(os.path.exists(os.path.join(one.path, CONFIG_FILE)) for one in run_directories(path))
+
+    def expect_rules(self, paths: Iterable[str]) -> None:
+        """Sees that there is a rule for some directory among these and those below them, whatever is there.
+
+        Raises:
+            NoRuleError: There is none.
+        """
+        if not self.has_rules and not any(map(self.has_own, paths)):
+            from ckptctl.policy import Policy  # noqa: PLC0415 - as in `retention`
+
+            Policy()  # says so
 
     def _expect_best(self, given: Mapping[str, Any]) -> None:
         """Sees that whoever says where a metric is says what for; a file need not."""

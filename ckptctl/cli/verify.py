@@ -13,7 +13,7 @@ import click
 from ckptctl import model, naming, posix, render_verify
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
+from ckptctl.cli.exits import Exit, Outcome, complain, none_here
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
@@ -174,7 +174,7 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
                 empty = False
                 yield _Target(found.path, one.name, one)
         if empty:
-            complain_of_none(path)
+            complain(none_here(path))
             outcome.add(Exit.UNREADABLE)
 
 

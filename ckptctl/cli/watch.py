@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -15,20 +14,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptctl.cli import options, settings
+from ckptctl.cli.ahead import unknown
+from ckptctl.cli.exits import as_far_as_it_goes, drop_unwritten
 from ckptctl.errors import CkptctlError, PolicyError
 from ckptctl.lookout import is_listener
 from ckptctl.notify import Notifier
 from ckptctl.policy import Policy
 from ckptctl.posix import open_directory, reason
 from ckptctl.render import escape, iso
+from ckptctl.roots import Place, run_directories
 from ckptctl.units import format_bytes
+from ckptctl.voice import Event
 from ckptctl.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ckptctl.tally import Tally
-    from ckptctl.voice import Event
 
 
 @click.command(name="watch")
@@ -50,7 +52,8 @@ if TYPE_CHECKING:
     type=options.Duration(),
     default="1m",
     show_default=True,
-    help="How often everything is looked at, whether or not there were events.",
+    help="How often everything is looked at, whether or not there were events; at 0 as often as --settle "
+    "allows, ten times a second at most.",
 )
 @click.option("--poll", is_flag=True, help="Do without the file system's events (NFS, some containers).")
 @click.option(
@@ -97,9 +100,14 @@ def command(
     \b
     Example:  ckptctl watch --keep 3 -r runs
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    if metrics_port is None and not options.is_default("metrics_address"):
+        raise click.UsageError("--metrics-address is for --metrics-port: say on which port to serve metrics")
     paths = [_lasting(path) for path in directories or (os.curdir,)]
     retained = settings.Retention(given)
     _expect_policy(retained, paths, recursive=recursive)
+    report = _unfailing(_print_json if as_json else _print_line)
+    for said, _ in unknown(_places(paths, recursive=recursive), retained):
+        report(Event(time.time(), "warning", "", {"warning": f"{said} no checkpoint so far"}))
     with contextlib.ExitStack() as held:
         watcher = Watcher(
             paths,
@@ -111,7 +119,7 @@ def command(
             rescan=max(rescan, settle, _SHORTEST_RESCAN),
             poll=poll,
             dry_run=dry_run,
-            report=_as_far_as_it_goes(_print_json if as_json else _print_line),
+            report=report,
             notifier=Notifier(os.environ),
         )
         if metrics_port is not None:
@@ -121,10 +129,7 @@ def command(
         warnings.filterwarnings("ignore", module="watchdog")  # the rescan mends what it warns of
         threading.excepthook = _untold(threading.excepthook)
         watcher.run()
-    try:
-        sys.stdout.flush()
-    except OSError:  # what a full disk has not taken up to now goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    drop_unwritten()
 
 
 def _untold(tell: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], None]:
@@ -151,8 +156,7 @@ def _expect_policy(retained: settings.Retention, paths: Sequence[str], *, recurs
         PolicyError: There is no policy, or it makes no sense.
     """
     if recursive:
-        if not retained.has_rules and not any(map(retained.has_own, paths)):
-            Policy()  # says so
+        retained.expect_rules(paths)
         return
     for path in paths:
         try:
@@ -163,6 +167,12 @@ def _expect_policy(retained: settings.Retention, paths: Sequence[str], *, recurs
         except CkptctlError:  # it is not there yet, or its trouble is told when it is looked at
             if not retained.has_rules:
                 Policy()
+
+
+def _places(paths: Iterable[str], *, recursive: bool) -> Iterator[Place]:
+    """What is watched, as far as it is there."""
+    for path in paths:
+        yield from run_directories(path) if recursive else (Place(path),)
 
 
 @contextlib.contextmanager
@@ -190,16 +200,12 @@ _SHORTEST_RESCAN = 0.1
 """Seconds; less would be a busy loop."""
 
 
-def _as_far_as_it_goes(say: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Goes on where words cannot be written, as to a log on a full disk; not where the reader has left."""
+def _unfailing(say: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Goes on with the watch whatever becomes of its words."""
 
     def report(event: Event) -> None:
-        try:
+        with as_far_as_it_goes():
             say(event)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            pass
 
     return report
 

@@ -87,7 +87,8 @@ class Output:
             raise RefusedError(
                 f"{path}: it is there and no regular file; choose another name for the picture"
             )
-        fd = posix.open_regular(self.directory.fd, self.name)
+        with posix.naming_paths(self.directory):
+            fd = posix.open_regular(self.directory.fd, self.name)
         try:
             beginning = os.read(fd, 32).lower()
         finally:
@@ -106,7 +107,9 @@ class Output:
             RefusedError: Something else has come there meanwhile.
             OSError: It cannot be written. What was there is as it was.
         """
-        atomic.replace(self.directory.fd, self.name, content, like=self.check())
+        like = self.check()
+        with posix.naming_paths(self.directory):
+            atomic.replace(self.directory.fd, self.name, content, like=like)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lives
@@ -19,7 +20,6 @@ from commands import KINDS, Said, assert_nothing_lost, begin, is_done, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root may mount, set flags, or become another user")
 CHANGING = ("prune", "repair", "pin", "unpin")
@@ -90,6 +90,51 @@ def test_full(tmp_path: Path, kind: str, full: str, small: Callable[[str], None]
     assert_finishes(tmp_path, kind)
 
 
+def prune_logged(run: Path, output: Path, errors: Path | None) -> subprocess.CompletedProcess[str]:
+    """A prune in a process of its own, whose words go to files; those to stderr to a pipe if it has none."""
+    with contextlib.ExitStack() as held:
+        log = held.enter_context(output.open("ab"))
+        return subprocess.run(
+            [sys.executable, "-m", "ckptctl", "prune", "--keep=3", str(run)],
+            stdout=log,
+            stderr=subprocess.PIPE if errors is None else held.enter_context(errors.open("ab")),
+            text=True,
+            check=False,
+        )
+
+
+@root
+@pytest.mark.parametrize("whole", [False, True], ids=["stdout", "stdout and stderr"])
+def test_log_on_the_full_disk(tmp_path: Path, small: Callable[[str], None], *, whole: bool) -> None:
+    """What a prune cannot write to its log does not keep it from freeing the disk that the log is on."""
+    small("")
+    begin(tmp_path, "prune")
+    run, log = tmp_path / "run", tmp_path / "run" / "log"
+    log.write_bytes(b"")
+    with contextlib.suppress(OSError), (run / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    done = prune_logged(run, log, log if whole else None)
+    assert (done.returncode, is_done(run, "prune")) == (1, True), log.read_text()
+    told = log.read_text() if whole else done.stderr
+    assert "ckptctl: not all that was to be said could be written: No space left on device\n" in told
+    assert "deleted 2 checkpoints, freed " in log.read_text()
+    assert_nothing_lost(run)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("errors", [None, "/dev/full"], ids=["stdout", "stdout and stderr"])
+def test_nowhere_to_write(tmp_path: Path, errors: str | None) -> None:
+    """The exit code tells that the report is not whole, even where nothing can be told on stderr."""
+    begin(tmp_path, "prune")
+    done = prune_logged(tmp_path / "run", Path("/dev/full"), None if errors is None else Path(errors))
+    assert (done.returncode, is_done(tmp_path / "run", "prune")) == (1, True)
+    if errors is None:
+        assert done.stderr.splitlines() == [
+            "ckptctl: not all that was to be said could be written: No space left on device"
+        ]
+
+
 @pytest.mark.parametrize("kind", CHANGING)
 @pytest.mark.parametrize("limit", [0, 10, 4096])
 def test_file_size_limit(tmp_path: Path, kind: str, limit: int) -> None:
@@ -151,6 +196,11 @@ def test_user_without_rights(tmp_path: Path, kind: str, mode: int) -> None:
     (tmp_path / "run").chmod(mode)
     _, said = tell(tmp_path, kind, prepare=become_nobody)
     assert_said(tmp_path, kind, said, done=None if mode & 0o1002 == 0o2 else False)
+    if kind == "prune" and mode != 0o777:
+        sticky = "only a file's owner deletes it, or the directory's"
+        takes = sticky if mode == 0o1777 else "deleting takes the right to write in the directory"
+        remedy = f"{takes}, which belongs to root, mode {mode:04o}"
+        assert any(remedy in complaint for complaint in said.complaints), said
     (tmp_path / "run").chmod(0o755)
     assert_finishes(tmp_path, kind)
 
