@@ -596,3 +596,12 @@ def test_size_that_cannot_be_kept(tmp_path: Path, invoke: Invoke) -> None:
     result = invoke("prune", "--max-size=100", "--json", str(run))
     (found,) = json.loads(result.stdout)["directories"]
     assert (result.exit_code, found["over_bytes"], fabricate.names(run)) == (1, 138, {"ckpt-3"})
+
+
+def test_help_promises_what_holds(invoke: Invoke) -> None:
+    """Without --verify no data are read, so that it is the newest complete one that survives, and no more."""
+    words = " ".join(invoke("--help").stdout.split())
+    assert "The newest complete checkpoint and the trainer's own last word survive whatever happens." in words
+    assert "Complete is what is so by its index and the lengths of its files" in words
+    words = " ".join(invoke("prune", "--help").stdout.split())
+    assert "by default a whole index, and files as long as that says" in words

@@ -117,7 +117,8 @@ def _variable_of(error: click.BadParameter) -> str | None:
 def cli(*, state_reader: str) -> None:
     """Inspects, proves and prunes TensorFlow checkpoint directories, whichever trainer writes them.
 
-    The newest restorable checkpoint and the trainer's own last word survive whatever happens.
+    The newest complete checkpoint and the trainer's own last word survive whatever happens. Complete is what
+    is so by its index and the lengths of its files; with --verify, what passes when its data are read.
 
     \b
       ckptctl ls                    what is here

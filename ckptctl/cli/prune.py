@@ -50,8 +50,9 @@ def command(
     user's file in the DIR may only keep more.
 
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
-    and what is being saved. Only checkpoints that pass --verify count: an older one that restores does not go
-    for the sake of a newer one that does not.
+    and what is being saved. Only checkpoints that pass --verify count: by default a whole index, and files as
+    long as that says. An older one that passes does not go for the sake of a newer one that does not; with
+    --verify=restore, to pass is to restore.
 
     Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
 
