@@ -598,6 +598,23 @@ def test_size_that_cannot_be_kept(tmp_path: Path, invoke: Invoke) -> None:
     assert (result.exit_code, found["over_bytes"], fabricate.names(run)) == (1, 138, {"ckpt-3"})
 
 
+_DEAF = """
+import select, sys
+from ckptctl.cli import main
+from ckptctl.prune import _Work
+
+def record(self, *, before=_Work._record):
+    hung_up = select.poll()
+    hung_up.register(1, 0)
+    hung_up.poll()  # until the reader has gone
+    return before(self)
+
+_Work._record = record
+sys.argv[0] = "ckptctl"
+main()
+"""
+
+
 def test_help_promises_what_holds(invoke: Invoke) -> None:
     """Without --verify no data are read, so that it is the newest complete one that survives, and no more."""
     words = " ".join(invoke("--help").stdout.split())
@@ -605,3 +622,52 @@ def test_help_promises_what_holds(invoke: Invoke) -> None:
     assert "Complete is what is so by its index and the lengths of its files" in words
     words = " ".join(invoke("prune", "--help").stdout.split())
     assert "by default a whole index, and files as long as that says" in words
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("prune", "--help"),
+        ("ls", "run"),
+        ("verify", "run"),
+        ("verify", "--json", "run"),
+        ("latest", "run"),
+        ("explain", "--keep=1", "run"),
+        ("prune", "--keep=1", "-n", "run"),
+        ("repair", "run"),
+        ("clean", "run"),
+        ("watch", "--keep=9", "run"),
+    ],
+    ids=" ".join,
+)
+def test_reader_that_has_gone(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """The exit code is that of SIGPIPE: 1 would say that a checkpoint is corrupt."""
+    fabricate.run(tmp_path / "run", 3)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "ckptctl", *arguments],
+            cwd=tmp_path,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert fabricate.names(tmp_path / "run") == {"ckpt-1", "ckpt-2", "ckpt-3"}
+
+
+def test_reader_that_goes_while_prune_deletes(tmp_path: Path) -> None:
+    """What was begun is done, though nobody hears of it any more."""
+    fabricate.run(tmp_path, 3)
+    with subprocess.Popen(
+        [sys.executable, "-c", _DEAF, "prune", "--keep=1", str(tmp_path)], stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert b"keep the newest" in running.stdout.readline()
+        running.stdout.close()
+    assert running.returncode == 141
+    assert fabricate.names(tmp_path) == {"ckpt-3"}

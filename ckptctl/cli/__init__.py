@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +14,8 @@ import click
 from ckptctl import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from click.shell_completion import CompletionItem
 
 _OURS = object()
@@ -68,12 +72,16 @@ class _Commands(click.Group):
         found = [shell_completion.CompletionItem(name, help=_COMMANDS[name]) for name in fit]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _heard():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         # `--version` does without: it takes as long as Click does.
         from ckptctl import tensorflow  # noqa: PLC0415
         from ckptctl.cli.exits import failed  # noqa: PLC0415
 
-        with failed():
+        with _heard(), failed():
             if ctx.obj is _OURS:
                 tensorflow.load_alone()
             tensorflow.use(tensorflow.Reader(ctx.params["state_reader"]))
@@ -84,6 +92,22 @@ class _Commands(click.Group):
                 if variable is None:
                     raise
                 raise click.BadParameter(f"{variable}: {error.message}", error.ctx, error.param) from error
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Ends as a program does that dies of SIGPIPE, where the reader of our output has gone.
+
+    Click would say 1, which says of a checkpoint that it is corrupt.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        from ckptctl.cli.exits import Exit  # noqa: PLC0415 - help that is heard does without
+
+        # What still is to be written goes nowhere, without a word at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(Exit.UNHEARD) from error
 
 
 def _variable_of(error: click.BadParameter) -> str | None:

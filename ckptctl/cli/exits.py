@@ -32,6 +32,8 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 128 + signal.SIGINT
     """By Ctrl-C, as a shell has it."""
     HUNG_UP = 128 + signal.SIGHUP
+    UNHEARD = 128 + signal.SIGPIPE
+    """Whoever read the output has gone, as `head` does."""
     TERMINATED = 128 + signal.SIGTERM
 
 
@@ -64,7 +66,7 @@ def failed() -> Iterator[None]:
         complain(str(error))
         raise click.exceptions.Exit(exit_code(error)) from error
     except BrokenPipeError:
-        raise  # Click knows what to do: the reader of our output has gone
+        raise  # the reader of our output has gone, which is told by the exit code alone
     except OSError as error:
         complain(f"{error.filename or 'the system'}: {posix.reason(error)}")
         raise click.exceptions.Exit(Exit.UNREADABLE) from error

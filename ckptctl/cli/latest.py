@@ -160,9 +160,9 @@ def _doubt(directory: Directory, latest_filename: str) -> None:
         complain(f"{directory.path}: no state file {latest_filename}; going by what is there")
     elif state.latest is None:
         what = "cannot be read" if state.status is StateStatus.UNREADABLE else "is of no use"
-        mend = f"`ckptctl repair {shlex.quote(directory.path)}`"
         complain(
-            f"{directory.path}: the state file {what} ({state.problem}); going by what is there. {mend} mends it"
+            f"{directory.path}: the state file {what} ({state.problem}); going by what is there. "
+            f"`ckptctl repair {shlex.quote(directory.path)}` mends it"
         )
     elif state.latest.foreign:
         complain(f"the state file names {state.latest.path}; going by its name in {directory.path}")
