@@ -253,6 +253,11 @@ def undecided(directory: Directory, names: Sequence[str]) -> RefusedError:
 
 def _none_passes(directory: Directory, failed: dict[str, str]) -> UnreadableError:
     told = "; ".join(f"{name}: {why}" for name, why in itertools.islice(failed.items(), 3))
+    if not any(one.on_disk for one in directory.checkpoints):
+        return UnreadableError(
+            f"{directory.path}: there are no checkpoints here that a state file could name; "
+            f"`ckptctl ls -r {shlex.quote(directory.path)}` looks below too"
+        )
     found = f"no checkpoint passes ({told})" if failed else "there is no whole checkpoint"
     return UnreadableError(
         f"{directory.path}: {found}, so that a state file could name none; "

@@ -506,16 +506,45 @@ def test_commands_can_be_pasted(tmp_path: Path, invoke: Invoke, arguments: tuple
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("ls", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
+    [("ls", 3), ("latest", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
 )
 def test_the_parent_of_runs(tmp_path: Path, invoke: Invoke, command: str, code: int) -> None:
     """Where there are no checkpoints, each command says so, and how to find those below."""
     fabricate.run(tmp_path / "a run" / "train", 3)
     result = invoke(*command.split(), str(tmp_path / "a run"))
     assert result.exit_code == code
-    assert f"no checkpoints here; `ckptctl ls -r '{tmp_path}/a run'` looks below too" in result.stderr
+    looks = "verify" if command == "verify" else "ls"
+    assert f"no checkpoints here; `ckptctl {looks} -r '{tmp_path}/a run'` looks below too" in result.stderr
     result = invoke(*command.split(), str(tmp_path / "a run" / "train"))
     assert "no checkpoints here" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("ls", 3), ("latest", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
+)
+def test_files_of_keras_3(tmp_path: Path, invoke: Invoke, command: str, code: int) -> None:
+    """What Keras 3 saves in formats of its own is called by its name, and not passed by in silence."""
+    for epoch in range(5):
+        (tmp_path / f"ckpt-{epoch}.weights.h5").write_bytes(b"HDF")
+    result = invoke(*command.split(), str(tmp_path))
+    own = "in Keras 3's own format, which ckptctl neither reads nor prunes"
+    told = f"ckptctl: {tmp_path}: no TensorFlow checkpoints here; 5 .weights.h5 files are {own}\n"
+    assert (result.exit_code, result.stderr.endswith(told)) == (code, True), result.stderr
+    (tmp_path / "best.keras").write_bytes(b"PK")
+    told = f"5 .weights.h5 files and 1 .keras file are {own}"
+    assert told in invoke(*command.split(), str(tmp_path)).stderr
+    fabricate.run(tmp_path, 2)
+    assert "Keras" not in invoke(*command.split(), str(tmp_path)).stderr
+
+
+@pytest.mark.parametrize("command", ["ls", "verify"])
+def test_files_of_keras_3_below(tmp_path: Path, invoke: Invoke, command: str) -> None:
+    """With -r those below are told of too."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "best.keras").write_bytes(b"PK")
+    told = "no TensorFlow checkpoints here or below; 1 .keras file is in Keras 3's own format"
+    assert told in invoke(command, "-r", str(tmp_path)).stderr
 
 
 def test_ls_names_the_command_that_mends(

@@ -191,6 +191,13 @@ def test_levels_that_contradict(run: Path, invoke: Invoke) -> None:
     assert "--verified reads the data (--verify=data), --verify=quick none: give one of them" in result.stderr
 
 
+def test_directory_behind_verify(run: Path, invoke: Invoke) -> None:
+    """--verify takes the word behind it: where that is a path, the message says how to write it."""
+    result = invoke("latest", "--verify", str(run))
+    assert (result.exit_code, f"Write --verify=data {run}." in result.stderr) == (2, True)
+    assert "Write" not in invoke("latest", "--verify", "everything", str(run)).stderr
+
+
 def test_what_verify_condemns_is_passed_over(run: Path, invoke: Invoke) -> None:
     """The command that verify names goes by what verify was asked for: a NaN has the right checksum."""
     made = bundle_writer.BundleWriter()

@@ -165,7 +165,8 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
         (("good",), 0, ""),
         (("good", "bad"), 1, ""),
         (("good", "bad", "nowhere/ckpt-1"), 3, ""),
-        (("empty",), 3, "no checkpoints here"),
+        (("empty",), 3, "no checkpoints here; `ckptctl verify -r empty` looks below too"),
+        (("-r", "empty"), 3, "no checkpoints here or below"),
         (("-r", "."), 1, ""),
         ((".",), 3, "no checkpoints here"),
         (("good/ckpt-7",), 3, ""),
@@ -231,6 +232,10 @@ def test_unreadable_directory(tmp_path: Path) -> None:
     assert statuses() == ["unreadable", "unreadable"]
     run.chmod(0o700)
     assert statuses() == ["unreadable", "unreadable"]
+    for options in ((), ("-r",)):
+        done = as_nobody("verify", *options, str(run))
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == f"ckptctl: {run} cannot be read: Permission denied\n"
 
 
 def test_names_are_escaped(tmp_path: Path, invoke: Invoke) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import shlex
 import signal
 from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import posix
+from ckptctl import naming, posix
 from ckptctl.errors import CkptctlError, PolicyError, RefusedError
 from ckptctl.render import escape
+from ckptctl.roots import run_directories
+from ckptctl.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,9 +52,30 @@ def complain(message: str) -> None:
     click.echo(f"ckptctl: {escape(message)}", err=True)
 
 
-def complain_of_none(path: str) -> None:
-    """Says that a directory has no checkpoints, and how to find those that lie below it."""
-    complain(f"{path}: no checkpoints here; `ckptctl ls -r {shlex.quote(path)}` looks below too")
+def complain_of_none(path: str, command: str = "ls", *, recursive: bool = False) -> None:
+    """Says that a directory has no checkpoints, and what there is in their place or where else to look.
+
+    Args:
+        path: The directory.
+        command: The one whose -r looks below it.
+        recursive: Whether that has been done.
+    """
+    entries: list[str] = []
+    for where in run_directories(path) if recursive else (path,):
+        with contextlib.suppress(OSError):
+            entries += os.listdir(where)
+    keras = naming.keras_3_files(entries)
+    if keras:
+        told = " and ".join(format_count(count, f"{ending} file") for ending, count in keras.items())
+        own = f"{'is' if sum(keras.values()) == 1 else 'are'} in Keras 3's own format"
+        here = "here or below" if recursive else "here"
+        complain(
+            f"{path}: no TensorFlow checkpoints {here}; {told} {own}, which ckptctl neither reads nor prunes"
+        )
+    elif recursive:
+        complain(f"{path}: no checkpoints here or below")
+    else:
+        complain(f"{path}: no checkpoints here; `ckptctl {command} -r {shlex.quote(path)}` looks below too")
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def command(
 def _end_with_none(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> None:
     if recursive and outcome.code is Exit.FINE:  # else it has been said what is the matter
         for path in paths:
-            complain(f"{path}: no checkpoints here or below")
+            complain_of_none(path, recursive=True)
     outcome.add(Exit.UNREADABLE)
 
 

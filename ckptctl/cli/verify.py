@@ -168,14 +168,15 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
             directory, name = os.path.split(naming.prefix_of(path))
             yield _Target(directory or ".", name)
             continue
-        empty = True
-        for found in _directories(path, outcome, recursive=recursive):
+        empty, here = True, Outcome()
+        for found in _directories(path, here, recursive=recursive):
             for one in found.checkpoints:
                 empty = False
                 yield _Target(found.path, one.name, one)
-        if empty:
-            complain_of_none(path)
-            outcome.add(Exit.UNREADABLE)
+        if empty and here.code is Exit.FINE:  # else it has been said what is the matter
+            complain_of_none(path, "verify", recursive=recursive)
+            here.add(Exit.UNREADABLE)
+        outcome.add(here.code)
 
 
 def _directories(path: str, outcome: Outcome, *, recursive: bool) -> Iterator[Directory]:
