@@ -117,6 +117,20 @@ def test_variables_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
     assert "tensors" in invoke("ls", str(tmp_path)).stdout
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("prun", "No such command 'prun'. Did you mean 'prune'?"),
+        ("list", "No such command 'list'."),
+        ("--verfy", "No such option '--verfy'."),
+    ],
+)
+def test_a_command_that_there_is_not(invoke: Invoke, word: str, told: str) -> None:
+    """The nearest is named, as it is of an option."""
+    result = invoke(word)
+    assert (result.exit_code, result.stderr.splitlines()[-1].startswith(f"Error: {told}")) == (2, True)
+
+
 def test_a_reader_that_there_is_not() -> None:
     """The one option before the commands has a variable too, which is named."""
     done = ckptctl("ls", CKPTCTL_STATE_READER="eyes")
@@ -368,6 +382,9 @@ def test_names_to_protect(tmp_path: Path, invoke: Invoke, pattern: str, known: b
     assert result.exit_code == (0 if known else 2), result.output
     assert ("names no checkpoint" in result.stderr) is not known
     assert (fabricate.contents(tmp_path) == before) is not known
+    result = invoke("explain", "--keep=1", "--protect", pattern, str(run), str(other))
+    told = f"names no checkpoint in {run}, {other}; `ckptctl ls` shows the names\n"
+    assert (result.exit_code, result.stderr.endswith(told)) == ((0, False) if known else (2, True))
 
 
 @pytest.mark.parametrize("command", [("prune",), ("prune", "-n"), ("explain",)], ids=" ".join)
@@ -474,7 +491,7 @@ def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
         ("verify", "{}/none"),
         ("verify", "{}/bad"),
         ("show", "{}"),
-        ("show", "{}/run/ckpt-7"),
+        ("show", "{}/run/other"),
         ("show", "{}/run/ckpt-1", "--match", "x"),
         ("show", "{}/run/ckpt-1", "--tensor", "qqqqqqqqqqq"),
         ("show", "{}/run/v1", "--tensor", "weights"),

@@ -423,7 +423,7 @@ def test_no_such_checkpoint(invoke: Invoke, saved: Path, at: int) -> None:
     paths[at] = str(saved / "keras-9")
     result = invoke("diff", *paths)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "keras-9: no such checkpoint" in result.stderr
+    assert "keras-9: no such checkpoint; did you mean " in result.stderr
 
 
 def test_names_are_escaped(invoke: Invoke, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bundle_writer as writer
+import fabricate
 import ml_dtypes
 import numpy as np
 import pytest
@@ -530,7 +531,31 @@ def test_no_such_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
     """Exit code 3, with what shows what there is."""
     result = invoke("show", str(tmp_path / "P"))
     assert result.exit_code == 3
-    assert f"ckptctl ls {tmp_path}" in result.stderr
+    assert result.stderr == f"ckptctl: {tmp_path}/P: no such directory or checkpoint\n"
+    writer.BundleWriter().write(tmp_path, "Q")
+    told = f"{tmp_path}/P: no such directory or checkpoint; `ckptctl ls {tmp_path}` shows what there is"
+    assert told in invoke("show", str(tmp_path / "P")).stderr
+    writer.BundleWriter().write(tmp_path, "ckpt-1")
+    told = f"{tmp_path}/ckpt-2: no such checkpoint; did you mean ckpt-1?"
+    assert told in invoke("show", str(tmp_path / "ckpt-2")).stderr
+
+
+def test_state_file(invoke: Invoke, tmp_path: Path) -> None:
+    """It is no checkpoint, and belongs to the directory that is to be named."""
+    fabricate.run(tmp_path, 1)
+    state, one = str(tmp_path / "checkpoint"), str(tmp_path / "ckpt-1")
+    for arguments in (("show", state), ("diff", state, one), ("diff", one, state), ("verify", state)):
+        result = invoke(*arguments)
+        told = f"{state} is the state file: name the directory, {tmp_path}"
+        assert (result.exit_code, told in result.output) == (3, True)
+
+
+def test_slash_behind_a_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
+    """It says nothing where there is no directory of the checkpoint's name."""
+    fabricate.run(tmp_path, 1)
+    path = f"{tmp_path}/ckpt-1/"
+    for arguments in (("show", path), ("diff", path, path), ("verify", path)):
+        assert invoke(*arguments).exit_code == 0
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/."])

@@ -204,6 +204,18 @@ def test_exit_codes(
     assert message in result.stderr
 
 
+def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    """It is called as the user called it, and what is called nearly so is named."""
+    monkeypatch.chdir(tmp_path)
+    bundle(tmp_path, "ckpt-1")
+    told = invoke("verify", "nosuch").stdout
+    assert (
+        "\nnosuch: missing, 1 finding\n  index: nosuch: no such directory or checkpoint; `ckptctl ls .`"
+        in told
+    )
+    assert "  index: ckpt-7: no such checkpoint; did you mean ckpt-1?\n" in invoke("verify", "ckpt-7").stdout
+
+
 def test_checkpoint_called_as_a_directory(tmp_path: Path, invoke: Invoke) -> None:
     """Where a checkpoint and a directory have one name, a slash says that the directory is meant."""
     bundle(tmp_path, "Q2")

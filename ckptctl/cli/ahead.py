@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from ckptctl.cli.settings import Retention
 
 
-def look_ahead(paths: Sequence[str], retained: Retention) -> None:
+def look_ahead(paths: Sequence[str], retained: Retention, *, deletes: bool = True) -> None:
     """Stops before anything is done anywhere if a directory has no policy, or what is to stay is misspelt.
 
     Names are all that is looked at for --protect: an entry of a name that is written out will do for it,
     whatever it is, and a pattern has to fit what looks like a checkpoint. Steps stand in the checkpoints.
+
+    Args:
+        paths: The directories.
+        retained: What the command's options come to.
+        deletes: Whether the command deletes, so that it is to be said that nothing was.
 
     Raises:
         PolicyError: There is such a directory, or a name or a step that no checkpoint has.
@@ -44,12 +49,11 @@ def look_ahead(paths: Sequence[str], retained: Retention) -> None:
     names = naming.checkpoints_among(entries) | numbered  # a V1 checkpoint may be a lone file with a number
     for pattern in retention.protected_names(protect):
         if pattern not in entries and not any(matches(name, pattern) for name in names):
-            raise _none_has(f"--protect {pattern} names", paths, "names")
+            raise _none_has(f"--protect {pattern} names", paths, "names", deletes=deletes)
     if steps:
-        raise _none_has(f"--keep-step {min(steps)} is the step of", paths, "steps")
+        raise _none_has(f"--keep-step {min(steps)} is the step of", paths, "steps", deletes=deletes)
 
 
-def _none_has(said: str, paths: Sequence[str], shown: str) -> PolicyError:
-    return PolicyError(
-        f"{said} no checkpoint in {', '.join(paths)}: nothing was deleted; `ckptctl ls` shows the {shown}"
-    )
+def _none_has(said: str, paths: Sequence[str], shown: str, *, deletes: bool) -> PolicyError:
+    done = ": nothing was deleted" if deletes else ""
+    return PolicyError(f"{said} no checkpoint in {', '.join(paths)}{done}; `ckptctl ls` shows the {shown}")

@@ -54,7 +54,7 @@ def command(
     outcome = Outcome()
     found: list[dict[str, Any]] = []
     shown = 0
-    look_ahead(paths, retained)
+    look_ahead(paths, retained, deletes=False)
     with options.proofs(level, workers) as proofs:
         for path in paths:
             with outcome.directory(), posix.open_directory(path) as directory:

@@ -17,7 +17,7 @@ from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
-from ckptctl.opened import OpenCheckpoint, find
+from ckptctl.opened import OpenCheckpoint, find, place
 from ckptctl.scan import scan_open
 from ckptctl.verify import Level, Verdict, VerdictStatus, open_scanned, verify
 
@@ -120,8 +120,8 @@ class _Target:
 
     @property
     def path(self) -> str:
-        """Its path, as TensorFlow takes it."""
-        return os.path.join(self.directory, self.name)
+        """Its path."""
+        return self.name if self.directory == "." else os.path.join(self.directory, self.name)
 
     @property
     def bytes(self) -> int:
@@ -149,6 +149,8 @@ def _find(directory: OpenDirectory, name: str) -> OpenCheckpoint:
     try:
         return find(directory, name, follow=True)
     except UnreadableError:
+        if name == naming.STATE_FILE:
+            raise
         entries = os.listdir(directory.fd)
         data = [name] if name in entries else sorted(entry for entry in entries if _is_v1_shard(entry, name))
         if not data:
@@ -165,8 +167,7 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
     for path in paths:
         # A checkpoint may be called as a directory is; a slash behind the name says which is meant.
         if not os.path.isdir(path) or os.path.lexists(f"{path}.index"):
-            directory, name = os.path.split(naming.prefix_of(path))
-            yield _Target(directory or ".", name)
+            yield _Target(*place(path))
             continue
         empty, here = True, Outcome()
         for found in _directories(path, here, recursive=recursive):
