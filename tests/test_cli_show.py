@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,6 +173,32 @@ def test_match(invoke: Invoke, saved: Path, pattern: str) -> None:
     assert document["count"] == 1
     result = invoke("show", str(saved / "keras2"), "--match", pattern)
     assert "1 of 9 tensors, 6 parameters" in result.stdout.splitlines()[0]
+
+
+def test_match_what_variables_are_called(invoke: Invoke, saved: Path) -> None:
+    """Where keys tell no layer, as in Keras 3, a pattern fits what variables are called, which is shown."""
+    path = str(saved / "keras3-1")
+    result = invoke("show", path, "--match", "*kernel*")
+    rows = [re.split(r" {2,}", line) for line in result.stdout.splitlines()[1:]]
+    assert [(row[0], row[-1]) for row in (rows[0], *rows[2:])] == [
+        ("name", "variable"),
+        ("optimizer/_trainable_variables/0", "sequential/dense/kernel"),
+        ("optimizer/_variables/2", "adam/sequential_dense_kernel_momentum"),
+        ("optimizer/_variables/3", "adam/sequential_dense_kernel_velocity"),
+    ]
+    stats = invoke("show", path, "--match", "*kernel*", "--stats").stdout.splitlines()
+    assert [line.split()[-1] for line in stats[3:]] == [row[-1] for row in rows[2:]]
+    assert "  variable" not in invoke("show", path, "--match", "optimizer/*").stdout
+    assert "  variable" not in invoke("show", path, "--match", "step").stdout
+
+
+def test_tensor_by_what_its_variable_is_called(invoke: Invoke, saved: Path) -> None:
+    """The variable's own name will do for --tensor, and is among those that are nearly what was meant."""
+    path = str(saved / "keras3-1")
+    result = invoke("show", path, "--tensor", "sequential/dense/kernel")
+    key = f"optimizer/_trainable_variables/0{VALUE}"
+    assert result.stdout.startswith(f"{key}: float32 [2, 3]\n")
+    assert "did you mean sequential/dense/kernel?" in invoke("show", path, "--tensor", "dense/kernel").stderr
 
 
 def test_short_name_that_is_taken(invoke: Invoke, tmp_path: Path) -> None:
@@ -597,6 +624,8 @@ def test_no_match(invoke: Invoke, saved: Path) -> None:
     for option in ((), ("--json",)):
         result = invoke("show", str(saved / "keras2"), "--match", "nothing*", *option)
         assert (result.exit_code, result.stdout) == (3, "")
+        told = f"fits nothing*, and no variable's; `ckptctl show --tree {saved}/keras2` lists both\n"
+        assert result.stderr.endswith(told)
 
 
 def test_missing_slice(invoke: Invoke, tmp_path: Path) -> None:
@@ -688,8 +717,10 @@ def test_more_than_is_shown_whole(
     os.truncate(tmp_path / "P.data-00000-of-00001", size)  # a hole: it takes no room
     result = invoke("show", str(tmp_path / "P"), "--tensor", "a", *option)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "up to 2,000,000" in result.stderr
-    assert "--stats" in result.stderr
+    assert (
+        "; --full prints at most 2,000,000 in 134.2 MB. Leave out --full for a summary, or: " in result.stderr
+    )
+    assert f"`ckptctl show --stats {tmp_path}/P`" in result.stderr
 
 
 @pytest.mark.parametrize("dtype", [7, 21], ids=["strings", "variants"])
