@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import bundle_writer as writer
+import fabricate
 import pytest
 from conftest import ckptctl, unprivileged
 from trainers import run_trainer
@@ -285,6 +286,21 @@ def test_state_file_does_not_matter(tmp_path: Path, invoke: Invoke) -> None:
     (tmp_path / "checkpoint").write_text("garbled {")
     result = invoke("verify", str(tmp_path))
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_order_is_that_of_ls(tmp_path: Path, invoke: Invoke) -> None:
+    """In a copy that lost the times, what the state file lists stands in its order here too."""
+    fabricate.run(tmp_path, 4)
+    for step, age in ((1, 0), (2, 30), (3, 10), (4, 20)):
+        for path in tmp_path.glob(f"ckpt-{step}.*"):
+            os.utime(path, (fabricate.EPOCH - age,) * 2)
+    names = [f"ckpt-{step}" for step in (1, 2, 3, 4)]
+    (listed,) = json.loads(invoke("ls", "--json", str(tmp_path)).stdout)["directories"]
+    assert [one["name"] for one in listed["checkpoints"]] == names
+    found = verdicts(invoke("verify", "--json", str(tmp_path)).stdout)
+    assert [os.path.basename(one["checkpoint"]) for one in found] == names
+    (tmp_path / "checkpoint").write_text("garbled {")
+    assert invoke("verify", str(tmp_path)).exit_code == 0
 
 
 def test_damaged_v1_by_its_name(tmp_path: Path, invoke: Invoke) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import model, naming, posix, render_verify
+from ckptctl import chronology, model, naming, posix, render_verify, statefile, tensorflow
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, Outcome, complain, complain_of_none
@@ -22,7 +22,7 @@ from ckptctl.scan import scan_open
 from ckptctl.verify import Level, Verdict, VerdictStatus, open_scanned, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ckptctl.model import Checkpoint, Directory
     from ckptctl.posix import OpenDirectory
@@ -181,18 +181,33 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
 
 
 def _directories(path: str, outcome: Outcome, *, recursive: bool) -> Iterator[Directory]:
-    """Scans without reading a state file: what is on the disk is verified, whatever a state says."""
+    """Scans as if there were no state file: what is on the disk is verified, whatever a state says."""
     waiting = [path]
     while waiting:
         here = waiting.pop()
         with outcome.directory():
             with posix.open_directory(here) as directory:
                 found = scan_open(directory, model.ABSENT)
+                steps = [one.step for one in found.checkpoints if one.step is not None]
+                if steps != sorted(steps):
+                    found = replace(found, checkpoints=_as_listed(directory, found.checkpoints))
             yield found
             if recursive:
                 waiting.extend(
                     os.path.join(here, name) for name in sorted(found.subdirectories, reverse=True)
                 )
+
+
+def _as_listed(directory: OpenDirectory, checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Checkpoints in the order in which `ls` has them: in a copy that lost the times the state file knows it.
+
+    The order is all that it is asked for, so protobuf's parser will do, which is there in no time.
+    """
+    tensorflow.use(tensorflow.Reader.PROTOBUF)
+    state, snapshot = statefile.read(directory, naming.STATE_FILE)
+    if snapshot is not None:
+        snapshot.close()
+    return tuple(chronology.oldest_first(checkpoints, state))
 
 
 def _show(verdicts: list[Verdict], level: Level, form: str, *, restored: bool) -> None:
