@@ -117,6 +117,13 @@ def test_variables_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
     assert "tensors" in invoke("ls", str(tmp_path)).stdout
 
 
+@pytest.mark.parametrize("name", ["", *_COMMANDS])
+def test_help_fits_a_terminal(invoke: Invoke, name: str) -> None:
+    """No line is wider than 80 columns, the paragraphs that are left as they are among them."""
+    lines = invoke(*name.split(), "--help").stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [

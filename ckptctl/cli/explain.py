@@ -43,8 +43,8 @@ def command(
     and no right to do so is needed.
 
     \b
-    Exit codes: 0 fine; 1 --max-size could not be kept; 2 usage; 3 not there or unreadable;
-    4 prune would refuse, to protect data.
+    Exit codes: 0 fine; 1 --max-size could not be kept; 2 usage; 3 not there or
+    unreadable; 4 prune would refuse, to protect data.
 
     \b
     Example:  ckptctl explain --keep 3 --keep-daily 7

@@ -31,8 +31,8 @@ def command(*, checkpoints: tuple[str, ...], as_json: bool) -> None:
     ckptctl alone: what a CheckpointManager or a Saver deletes of its own accord, no pin keeps.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 not there or unreadable;
-    4 refused, to protect data: the pins cannot be read, or another ckptctl is at work.
+    Exit codes: 0 fine; 2 usage; 3 not there or unreadable; 4 refused, to protect
+    data: the pins cannot be read, or another ckptctl is at work.
 
     \b
     Example:  ckptctl pin runs/a/ckpt-12 runs/b/best-3.index

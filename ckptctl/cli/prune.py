@@ -57,8 +57,8 @@ def command(
     Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
 
     \b
-    Exit codes: 0 fine; 1 something could not be deleted, or --max-size not be kept; 2 usage;
-    3 not there or unreadable; 4 refused, to protect data;
+    Exit codes: 0 fine; 1 something could not be deleted, or --max-size not be
+    kept; 2 usage; 3 not there or unreadable; 4 refused, to protect data;
     130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b

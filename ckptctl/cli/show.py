@@ -74,8 +74,8 @@ def command(
     itself is called, as --tree shows it.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 no such checkpoint or tensor, or it cannot be read,
-    or is too large to be shown whole; 130 interrupted.
+    Exit codes: 0 fine; 2 usage; 3 no such checkpoint or tensor, or it cannot be
+    read, or is too large to be shown whole; 130 interrupted.
 
     \b
     Example:  ckptctl show run1/ckpt-3 --match '*kernel*' --stats

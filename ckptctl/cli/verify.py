@@ -74,8 +74,9 @@ def command(
     some cannot be rebuilt without the program that saved it, so the restore is not proven. That is no fault.
 
     \b
-    Exit codes: 0 all pass, or are readable; 1 something is wrong with one; 2 usage;
-    3 one is not there, or cannot be read, or TensorFlow does not start; 130 interrupted.
+    Exit codes: 0 all pass, or are readable; 1 something is wrong with one;
+    2 usage; 3 one is not there, or cannot be read, or TensorFlow does not start;
+    130 interrupted.
 
     \b
     Examples:  ckptctl verify --finite runs/a runs/b/ckpt-7
