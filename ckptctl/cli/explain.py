@@ -68,12 +68,13 @@ def command(
                     dry_run=True,
                 )
                 made = explain(report.plan, terms.policy, terms.protections)
+                said = [*terms.settings, *settings.beyond_files("verify", "latest-filename")]
                 notes = (*report.plan.notes, *terms.notes, *report.notes)
                 if as_json:
-                    sources = [setting._asdict() for setting in terms.settings]
+                    sources = [setting._asdict() for setting in said]
                     found.append({**explanation_json(made), "settings": sources, "notes": notes})
                 else:
-                    sources_told = [(str(setting), setting.source) for setting in terms.settings]
+                    sources_told = [(str(setting), setting.source) for setting in said]
                     click.echo(("\n" if shown else "") + explanation(made, sources_told, form))
                     shown += 1
                     for note in notes:
