@@ -340,6 +340,47 @@ def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:
     ]
 
 
+def _overview(text: str) -> list[list[str]]:
+    """The rows of `ls --summary`, cell by cell, without the times."""
+    lines = text.splitlines()
+    ends = [match.span() for match in re.finditer("-+", lines[1])]
+    return [[line[begin:end].strip() for begin, end in ends[:-1]] for line in lines[2:] if line[0] != "3"]
+
+
+def test_ls_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    """A row for each directory, the largest first, with the checkpoint to restore from; and all together."""
+    monkeypatch.chdir(tmp_path)
+    for name, count, listed in (("a", 3, 2), ("b", 9, 0), ("c", 5, 5)):
+        fabricate.run(Path("runs", name), count, listed=listed)
+    Path("runs", "a", "checkpoint").write_text(fabricate.state_text(["ckpt-1", "ckpt-2"]))
+    result = invoke("ls", "-r", "--summary", "runs")
+    assert (result.exit_code, result.stderr) == (0, "")
+    a = ["runs/a", "3", "714 B", "ckpt-2", "2"]
+    b = ["runs/b", "9", "2.1 kB", "ckpt-9", "9"]
+    c = ["runs/c", "5", "1.2 kB", "ckpt-5", "5"]
+    headers = ["directory", "checkpoints", "size", "latest", "step", "saved"]
+    assert result.stdout.splitlines()[0].split() == headers
+    assert _overview(result.stdout) == [b, c, a]
+    assert result.stdout.splitlines()[-1] == "3 directories: 17 checkpoints, 4.0 kB"
+    for sort, rows in (("name", [a, b, c]), ("size", [a, c, b]), ("step", [a, c, b]), ("time", [a, c, b])):
+        assert _overview(invoke("ls", "-r", "--summary", f"--sort={sort}", "runs").stdout) == rows, sort
+    Path("runs", "c", "ckpt-9.data-00000-of-00001").write_bytes(bytes(5000))
+    result = invoke("ls", "-r", "--summary", "runs")
+    assert _overview(result.stdout)[0] == ["runs/c", "5", "1.2 kB", "5.0 kB", "ckpt-5", "5"]
+    assert result.stdout.splitlines()[-1] == "3 directories: 17 checkpoints, 4.0 kB; leftovers, 5.0 kB"
+    assert invoke("ls", "-r", "--summary", "--format=tsv", "runs").stdout.count("\n") == 4
+    assert invoke("ls", "--summary", "runs").exit_code == 3
+
+
+@pytest.mark.parametrize("option", ["--json", "--long", "--metric=loss"])
+def test_ls_summary_is_a_table(tmp_path: Path, invoke: Invoke, option: str) -> None:
+    """What tells of checkpoints one by one is refused beside it."""
+    fabricate.run(tmp_path, 2)
+    result = invoke("ls", "--summary", option, str(tmp_path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--summary and {option.partition('=')[0]} do not go together" in result.stderr
+
+
 def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
     """`prune --json` has the keys that the README documents, and options come from the environment too."""
     fabricate.run(tmp_path, 5)

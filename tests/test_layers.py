@@ -43,6 +43,7 @@ FLOOR = {
     "tally": 2,
     "exporter": 3,
     "render": 2,
+    "render_overview": 3,
     "statefile": 3,
     "plan": 3,
     "measured": 4,
