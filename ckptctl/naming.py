@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
 STATE_FILE = "checkpoint"
 """What a state file is called unless the trainer says otherwise (`latest_filename`)."""
@@ -114,20 +114,6 @@ def checkpoints_among(entries: Collection[str]) -> set[str]:
     """
     parsed = [found for found in map(parse, entries) if found is not None]
     return {one.prefix for one in parsed if one.role in _TELLING or one.prefix in entries}
-
-
-KERAS_3 = (".weights.h5", ".keras")
-"""How the names end of the files in Keras 3's own formats, which are no checkpoints of TensorFlow's."""
-
-
-def keras_3_files(entries: Iterable[str]) -> dict[str, int]:
-    """How many of a directory's entries are called like files in Keras 3's own formats, by their ending."""
-    found = dict.fromkeys(KERAS_3, 0)
-    for name in entries:
-        for ending in KERAS_3:
-            if name.endswith(ending) and name != ending:  # `.keras` alone is Keras' own directory
-                found[ending] += 1
-    return {ending: count for ending, count in found.items() if count}
 
 
 def is_leftover_directory(name: str) -> bool:

@@ -38,6 +38,7 @@ FLOOR = {
     "eventfile": 3,
     "events": 4,
     "writers": 1,
+    "keras_formats": 2,
     "voice": 1,
     "notify": 1,
     "tally": 2,

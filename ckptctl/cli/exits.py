@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import naming, posix
+from ckptctl import keras_formats, posix
 from ckptctl.errors import CkptctlError, PolicyError, RefusedError
 from ckptctl.render import escape
 from ckptctl.roots import run_directories
-from ckptctl.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,14 +63,9 @@ def complain_of_none(path: str, command: str = "ls", *, recursive: bool = False)
     for where in run_directories(path) if recursive else (path,):
         with contextlib.suppress(OSError):
             entries += os.listdir(where)
-    keras = naming.keras_3_files(entries)
-    if keras:
-        told = " and ".join(format_count(count, f"{ending} file") for ending, count in keras.items())
-        own = f"{'is' if sum(keras.values()) == 1 else 'are'} in Keras 3's own format"
-        here = "here or below" if recursive else "here"
-        complain(
-            f"{path}: no TensorFlow checkpoints {here}; {told} {own}, which ckptctl neither reads nor prunes"
-        )
+    keras = keras_formats.told(entries, "here or below" if recursive else "here")
+    if keras is not None:
+        complain(f"{path}: {keras}")
     elif recursive:
         complain(f"{path}: no checkpoints here or below")
     else:
