@@ -118,7 +118,7 @@ def expect_at_path(directory: OpenDirectory) -> None:
 def _not_opened(path: str, error: Exception) -> UnreadableError:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return UnreadableError(f"{path} cannot be read: {reason(error)}")
-    prefix = naming.prefix_of(path)
+    prefix = naming.prefix_of(path.rstrip("/"))
     if path and os.path.lexists(f"{prefix}.index"):
         where = os.path.dirname(prefix) or "."
         return UnreadableError(f"{path} belongs to a checkpoint: name its directory, {where}")

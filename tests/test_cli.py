@@ -165,6 +165,7 @@ def test_terminal_shows_nothing_of_tensorflow(tmp_path: Path) -> None:
         (("prune", "empty", "--keep", "3"), 0, ""),
         (("prune", "nowhere", "--keep", "3"), 3, "no such directory"),
         (("ls", "run/ckpt-3"), 3, "run/ckpt-3 belongs to a checkpoint: name its directory, run\n"),
+        (("ls", "run/ckpt-3/"), 3, "run/ckpt-3/ belongs to a checkpoint: name its directory, run\n"),
         (("prune", "run/ckpt-3.index", "--keep", "1"), 3, "name its directory, run\n"),
         (("prune", "run"), 2, "say --keep 3"),
         (("prune", "run", "--keep", "0"), 2, "at least 1"),
