@@ -132,7 +132,7 @@ class Looker:
         except BundleError as error:
             return Contents(_plain(error, index_file.name), unlike=True)
         except OSError as error:
-            raise CannotReadError("its index cannot be read") from error
+            raise CannotReadError(f"its index cannot be read: {posix.reason(error)}") from error
         known = index.kind.index if isinstance(index, Likeness) else index
         details = self._details_of(known) if self._detailed else None
         problem = self._problem(name, known, sizes)
@@ -177,7 +177,7 @@ class Looker:
         except UnsupportedError as error:
             raise CannotReadError(str(error)) from error
         except (OSError, UnreadableError) as error:
-            raise CannotReadError("it cannot be read") from error
+            raise CannotReadError(f"it cannot be read: {posix.reason(error)}") from error
 
     def _problem(self, name: str, known: Index, sizes: Mapping[tuple[int, int], int]) -> str | None:
         """What is wrong with an index of a kind, or with the lengths of the shards that it means."""

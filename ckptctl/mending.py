@@ -82,7 +82,7 @@ def _rebuild(directory: Directory, doubt: Doubt, order: Order | None, now: float
     """
     ways = readings(_candidates(directory), order)
     if len(ways) > 1:
-        raise _undecided(directory, [way[0].name for way in ways.values()])
+        raise undecided(directory, [way[0].name for way in ways.values()])
     (newest_first,) = ways.values()
     latest, failed = _first(newest_first, doubt)
     if latest is None:
@@ -190,7 +190,7 @@ def _choose(
             raise _none_passes(directory, failed)
         chosen[first.name] = first
     if len(chosen) > 1:
-        raise _undecided(directory, list(chosen))
+        raise undecided(directory, list(chosen))
     (only,) = chosen.values()
     _expect_known_after(only, directory)
     return only, failed
@@ -242,20 +242,26 @@ def _why_not(named: Checkpoint | None, doubt: Doubt) -> str | None:
     return None if why is None else f"does not pass ({why})"
 
 
-def _none_passes(directory: Directory, failed: dict[str, str]) -> UnreadableError:
-    told = "; ".join(f"{name}: {why}" for name, why in itertools.islice(failed.items(), 3))
-    found = f"no checkpoint passes ({told})" if failed else "there is no whole checkpoint"
-    return UnreadableError(
-        f"{directory.path}: {found}, so that a state file could name none; "
-        f"`ckptctl verify {shlex.quote(directory.path)}` tells what is there"
-    )
-
-
-def _undecided(directory: Directory, names: Sequence[str]) -> RefusedError:
+def undecided(directory: Directory, names: Sequence[str]) -> RefusedError:
+    """The refusal where readings of "newest first" begin with different checkpoints."""
     told = f" ({' or '.join(names)})" if len(set(names)) > 1 else ""
     return RefusedError(
         f"{directory.path}: the order of saving and the order of steps disagree about what is newer{told}; "
         "--order time or --order step decides"
+    )
+
+
+def _none_passes(directory: Directory, failed: dict[str, str]) -> UnreadableError:
+    told = "; ".join(f"{name}: {why}" for name, why in itertools.islice(failed.items(), 3))
+    if not any(one.on_disk for one in directory.checkpoints):
+        return UnreadableError(
+            f"{directory.path}: there are no checkpoints here that a state file could name; "
+            f"`ckptctl ls -r {shlex.quote(directory.path)}` looks below too"
+        )
+    found = f"no checkpoint passes ({told})" if failed else "there is no whole checkpoint"
+    return UnreadableError(
+        f"{directory.path}: {found}, so that a state file could name none; "
+        f"`ckptctl verify {shlex.quote(directory.path)}` tells what is there"
     )
 
 

@@ -127,6 +127,8 @@ class Status(enum.Enum):
     """Incomplete and young: a trainer may be writing it, or a copy be under way."""
     BROKEN = "broken"
     """Incomplete and old, or proven corrupt."""
+    UNREADABLE = "unreadable"
+    """Nobody can tell: the system does not let us read it, or it is newer than what is read here."""
     MISSING = "missing"
     """Listed in the state file, not on disk."""
     FOREIGN = "foreign"

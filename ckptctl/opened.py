@@ -20,7 +20,7 @@ from ckptctl.errors import RefusedError, UnreadableError, UnsupportedError
 from ckptctl.model import Format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from ckptctl.posix import OpenDirectory
 
@@ -92,18 +92,30 @@ def open_checkpoint(path: str, *, follow: bool = True) -> Iterator[OpenCheckpoin
     Raises:
         UnreadableError: There is none, or its directory cannot be read.
     """
-    head, name = os.path.split(naming.prefix_of(path))
-    with posix.open_directory(head or ".") as directory:
+    where, name = place(path)
+    with posix.open_directory(where) as directory:
         yield find(directory, name, follow=follow)
 
 
-def find(directory: OpenDirectory, name: str, *, follow: bool) -> OpenCheckpoint:
+def place(path: str) -> tuple[str, str]:
+    """The path of the directory of the checkpoint that a user means, and the checkpoint's name in it.
+
+    A slash behind the name says nothing, unless there is a directory of that name.
+    """
+    if path.endswith("/") and not os.path.isdir(path):
+        path = path.rstrip("/")
+    head, name = os.path.split(naming.prefix_of(path))
+    return head or ".", name
+
+
+def find(directory: OpenDirectory, name: str, *, follow: bool, known: Collection[str] = ()) -> OpenCheckpoint:
     """Finds a checkpoint in a directory by its name.
 
     Args:
         directory: The directory.
         name: The checkpoint's prefix.
         follow: Whether its files may be links.
+        known: What may have been meant besides what the directory's entries are called, if there is none.
 
     Raises:
         UnreadableError: There is none of that name.
@@ -113,7 +125,8 @@ def find(directory: OpenDirectory, name: str, *, follow: bool) -> OpenCheckpoint
     bare = OpenCheckpoint(directory, name, Format.V1, (name,), follow)
     if name and _is_v1(bare):
         return bare
-    parsed = ((naming.parse(entry), entry) for entry in os.listdir(directory.fd))
+    entries = os.listdir(directory.fd)
+    parsed = ((naming.parse(entry), entry) for entry in entries)
     shards = sorted(
         (one.shards, one.shard, entry)
         for one, entry in parsed
@@ -122,15 +135,27 @@ def find(directory: OpenDirectory, name: str, *, follow: bool) -> OpenCheckpoint
     sharded = OpenCheckpoint(directory, name, Format.V1, tuple(entry for _, _, entry in shards), follow)
     if shards and _is_v1(sharded):
         return sharded
-    path = os.path.join(directory.path, name)
+    raise _not_found(directory, name, naming.checkpoints_among(set(entries)).union(known))
+
+
+def _not_found(directory: OpenDirectory, name: str, known: Collection[str]) -> UnreadableError:
+    """That there is no checkpoint of a name; with what there is of that name, or of nearly that."""
+    import difflib  # noqa: PLC0415 - most names are right
+
+    path = name if directory.path == "." else os.path.join(directory.path, name)
+    if name == naming.STATE_FILE and posix.exists(directory.fd, name, follow=True):
+        return UnreadableError(f"{path} is the state file: name the directory, {directory.path}")
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    if near:
+        return UnreadableError(f"{path}: no such checkpoint; did you mean {' or '.join(near)}?")
     if os.path.isdir(path):
-        raise UnreadableError(
+        return UnreadableError(
             f"{path}: a directory, expected a checkpoint's prefix or one of its files; "
             f"`ckptctl ls {shlex.quote(path)}` shows what there is"
         )
-    raise UnreadableError(
-        f"{path}: no such checkpoint; `ckptctl ls {shlex.quote(directory.path)}` shows what there is"
-    )
+    what = "checkpoint" if posix.exists(directory.fd, name, follow=False) else "directory or checkpoint"
+    listing = f"; `ckptctl ls {shlex.quote(directory.path)}` shows what there is" if known else ""
+    return UnreadableError(f"{path}: no such {what}{listing}")
 
 
 def _is_v1(checkpoint: OpenCheckpoint) -> bool:

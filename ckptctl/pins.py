@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckptctl import atomic, pinfile, posix, recovery
-from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
+from ckptctl.errors import RefusedError, SavedModelError
 from ckptctl.model import ABSENT
 from ckptctl.naming import PINS_FILE, STATE_FILE
 from ckptctl.opened import find
@@ -127,17 +126,7 @@ def _write(directory: OpenDirectory, text: bytes | None, like: os.stat_result | 
 
 
 def _expect(directory: OpenDirectory, names: Sequence[str], known: Collection[str]) -> None:
-    """Raises UnreadableError for what is not known and no checkpoint, and tells which names are nearly it."""
+    """Raises UnreadableError for what is not known and no checkpoint. See `find`."""
     for name in names:
-        if name in known:
-            continue
-        try:
-            find(directory, name, follow=True)  # of a V1 checkpoint without a number no scan tells by itself
-        except UnreadableError as error:
-            near = difflib.get_close_matches(name, sorted(known), n=3)
-            if not near:
-                raise
-            where = os.path.join(directory.path, name)
-            raise UnreadableError(
-                f"{where}: no such checkpoint; did you mean {' or '.join(near)}?"
-            ) from error
+        if name not in known:  # of a V1 checkpoint without a number no scan tells by itself
+            find(directory, name, follow=True, known=known)

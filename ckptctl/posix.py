@@ -117,14 +117,14 @@ def expect_at_path(directory: OpenDirectory) -> None:
 
 def belongs_to_checkpoint(path: str) -> bool:
     """Whether a path is a checkpoint's prefix, or one of its files."""
-    return path != "" and os.path.lexists(f"{naming.prefix_of(path)}.index")
+    return path != "" and os.path.lexists(f"{naming.prefix_of(path.rstrip('/'))}.index")
 
 
 def _not_opened(path: str, error: Exception) -> UnreadableError:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return UnreadableError(f"{path} cannot be read: {reason(error)}")
     if belongs_to_checkpoint(path):
-        where = os.path.dirname(naming.prefix_of(path)) or "."
+        where = os.path.dirname(naming.prefix_of(path.rstrip("/"))) or "."
         return UnreadableError(f"{path} belongs to a checkpoint: name its directory, {where}")
     if isinstance(error, FileNotFoundError) and path:
         return UnreadableError(f"{path}: no such directory")

@@ -241,7 +241,7 @@ def _v2(looker: Looker, name: str, group: Group, index: File, *, vouched: bool) 
     files = tuple([file for _, file in shards])
     odd = [file for file in (index, *files) if file.kind is not FileKind.REGULAR]
     other = next((file for file in odd if file.kind is FileKind.OTHER), None) if odd else None
-    seen = Contents()
+    seen, status = Contents(), Status.COMPLETE
     if other is not None:
         problem: str | None = f"{other.name} is not a file"
     elif odd:
@@ -251,11 +251,11 @@ def _v2(looker: Looker, name: str, group: Group, index: File, *, vouched: bool) 
             sizes = {(parsed.shard, parsed.shards): file.size for parsed, file in shards}
             seen = looker.look(name, index, sizes)
         except CannotReadError as error:
-            seen = _unknown(error)
+            seen, status = _unknown(error), Status.UNREADABLE
         problem = seen.problem
         if seen.unlike and not vouched and (not shards or naming.step_of(name) is None):
             seen = seen._replace(doubt=f"a damaged checkpoint, or another program's: {problem}")
-    status = Status.BROKEN if seen.corrupt else Status.COMPLETE
+    status = Status.BROKEN if seen.corrupt else status
     return _Made(name, Format.V2, status, index, files, group.meta, problem, seen)
 
 
@@ -275,7 +275,7 @@ def _v1(
             files = [file_of(directory, found.bare[name])]
     if not files or any(file.kind is not FileKind.REGULAR for file in files):
         return None
-    witnessed = vouched or group.meta is not None
+    witnessed, status = vouched or group.meta is not None, Status.COMPLETE
     try:
         seen = looker.look_v1(name, tuple([file.name for file in files]), vouched=witnessed)
         if seen is None:
@@ -283,13 +283,13 @@ def _v1(
     except CannotReadError as error:
         if not witnessed:
             return None
-        seen = _unknown(error)
+        seen, status = _unknown(error), Status.UNREADABLE
     if seen.problem is not None and not vouched:  # other programs have tables and .meta files too
         seen = seen._replace(doubt=f"a damaged V1 checkpoint, or another program's: {seen.problem}")
     problem = seen.problem
     if shards:
         problem = problem or _missing_shards([parsed for parsed, _ in shards])
-    return _Made(name, Format.V1, Status.COMPLETE, None, tuple(files), group.meta, problem, seen)
+    return _Made(name, Format.V1, status, None, tuple(files), group.meta, problem, seen)
 
 
 def _unknown(error: CannotReadError) -> Contents:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ckptctl import naming, tensorflow
+from ckptctl import keras_formats, naming, tensorflow
 from ckptctl.contention import Contention
 from ckptctl.errors import (
     CkptctlError,
@@ -132,6 +133,7 @@ class Watcher:
         self._memory = Memory()
         self._contention: dict[str, Contention] = {}
         self._cut: set[str] = set()
+        self._keras: set[str] = set()
         self._stopping = False
         self._voice = Voice(report)
         self._lookout = Lookout(
@@ -231,6 +233,7 @@ class Watcher:
     def _forget(self, path: str) -> None:
         """Lets go of a directory below a root that is not there any more; there may be new ones for ever."""
         self._contention.pop(path, None)
+        self._keras.discard(path)
         self._voice.forget(path)
         self.tally.gone(path, named=False)
 
@@ -260,6 +263,7 @@ class Watcher:
                     stop=self._is_stopping,
                     memory=self._memory,
                 )
+                self._tell_of_keras(path, directory, report)
         except LockedError:
             at = time.monotonic() + _RETRY_SECONDS
             self._due[path] = _Due(at, at)
@@ -280,6 +284,15 @@ class Watcher:
         for warning in contention.warnings(report):
             self._voice.say("warning", path, warning=warning)
         self._tell(path, report, terms.notes)
+
+    def _tell_of_keras(self, path: str, directory: OpenDirectory, report: Report) -> None:
+        """Says once that files in another format are in the place of checkpoints."""
+        told = None if report.plan.decisions else keras_formats.told(os.listdir(directory.fd))
+        if told is None:
+            self._keras.discard(path)
+        elif path not in self._keras:
+            self._keras.add(path)
+            self._voice.say("warning", path, warning=told)
 
     def _refuse(self, path: str, error: Exception) -> None:
         if isinstance(error, NoRuleError) and self._recursive and not is_run(path):

@@ -117,6 +117,27 @@ def test_variables_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in
     assert "tensors" in invoke("ls", str(tmp_path)).stdout
 
 
+@pytest.mark.parametrize("name", ["", *_COMMANDS])
+def test_help_fits_a_terminal(invoke: Invoke, name: str) -> None:
+    """No line is wider than 80 columns, the paragraphs that are left as they are among them."""
+    lines = invoke(*name.split(), "--help").stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("prun", "No such command 'prun'. Did you mean 'prune'?"),
+        ("list", "No such command 'list'."),
+        ("--verfy", "No such option '--verfy'."),
+    ],
+)
+def test_a_command_that_there_is_not(invoke: Invoke, word: str, told: str) -> None:
+    """The nearest is named, as it is of an option."""
+    result = invoke(word)
+    assert (result.exit_code, result.stderr.splitlines()[-1].startswith(f"Error: {told}")) == (2, True)
+
+
 def test_a_reader_that_there_is_not() -> None:
     """The one option before the commands has a variable too, which is named."""
     done = ckptctl("ls", CKPTCTL_STATE_READER="eyes")
@@ -144,6 +165,7 @@ def test_terminal_shows_nothing_of_tensorflow(tmp_path: Path) -> None:
         (("prune", "empty", "--keep", "3"), 0, ""),
         (("prune", "nowhere", "--keep", "3"), 3, "no such directory"),
         (("ls", "run/ckpt-3"), 3, "run/ckpt-3 belongs to a checkpoint: name its directory, run\n"),
+        (("ls", "run/ckpt-3/"), 3, "run/ckpt-3/ belongs to a checkpoint: name its directory, run\n"),
         (("prune", "run/ckpt-3.index", "--keep", "1"), 3, "name its directory, run\n"),
         (("prune", "run"), 2, "say --keep 3"),
         (("prune", "run", "--keep", "0"), 2, "at least 1"),
@@ -319,6 +341,47 @@ def test_ls_sorts_and_looks_below(tmp_path: Path, invoke: Invoke) -> None:
     ]
 
 
+def _overview(text: str) -> list[list[str]]:
+    """The rows of `ls --summary`, cell by cell, without the times."""
+    lines = text.splitlines()
+    ends = [match.span() for match in re.finditer("-+", lines[1])]
+    return [[line[begin:end].strip() for begin, end in ends[:-1]] for line in lines[2:] if line[0] != "3"]
+
+
+def test_ls_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    """A row for each directory, the largest first, with the checkpoint to restore from; and all together."""
+    monkeypatch.chdir(tmp_path)
+    for name, count, listed in (("a", 3, 2), ("b", 9, 0), ("c", 5, 5)):
+        fabricate.run(Path("runs", name), count, listed=listed)
+    Path("runs", "a", "checkpoint").write_text(fabricate.state_text(["ckpt-1", "ckpt-2"]))
+    result = invoke("ls", "-r", "--summary", "runs")
+    assert (result.exit_code, result.stderr) == (0, "")
+    a = ["runs/a", "3", "714 B", "ckpt-2", "2"]
+    b = ["runs/b", "9", "2.1 kB", "ckpt-9", "9"]
+    c = ["runs/c", "5", "1.2 kB", "ckpt-5", "5"]
+    headers = ["directory", "checkpoints", "size", "latest", "step", "saved"]
+    assert result.stdout.splitlines()[0].split() == headers
+    assert _overview(result.stdout) == [b, c, a]
+    assert result.stdout.splitlines()[-1] == "3 directories: 17 checkpoints, 4.0 kB"
+    for sort, rows in (("name", [a, b, c]), ("size", [a, c, b]), ("step", [a, c, b]), ("time", [a, c, b])):
+        assert _overview(invoke("ls", "-r", "--summary", f"--sort={sort}", "runs").stdout) == rows, sort
+    Path("runs", "c", "ckpt-9.data-00000-of-00001").write_bytes(bytes(5000))
+    result = invoke("ls", "-r", "--summary", "runs")
+    assert _overview(result.stdout)[0] == ["runs/c", "5", "1.2 kB", "5.0 kB", "ckpt-5", "5"]
+    assert result.stdout.splitlines()[-1] == "3 directories: 17 checkpoints, 4.0 kB; leftovers, 5.0 kB"
+    assert invoke("ls", "-r", "--summary", "--format=tsv", "runs").stdout.count("\n") == 4
+    assert invoke("ls", "--summary", "runs").exit_code == 3
+
+
+@pytest.mark.parametrize("option", ["--json", "--long", "--metric=loss"])
+def test_ls_summary_is_a_table(tmp_path: Path, invoke: Invoke, option: str) -> None:
+    """What tells of checkpoints one by one is refused beside it."""
+    fabricate.run(tmp_path, 2)
+    result = invoke("ls", "--summary", option, str(tmp_path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--summary and {option.partition('=')[0]} do not go together" in result.stderr
+
+
 def test_prune_json(tmp_path: Path, invoke: Invoke) -> None:
     """`prune --json` has the keys that the README documents, and options come from the environment too."""
     fabricate.run(tmp_path, 5)
@@ -368,6 +431,9 @@ def test_names_to_protect(tmp_path: Path, invoke: Invoke, pattern: str, known: b
     assert result.exit_code == (0 if known else 2), result.output
     assert ("names no checkpoint" in result.stderr) is not known
     assert (fabricate.contents(tmp_path) == before) is not known
+    result = invoke("explain", "--keep=1", "--protect", pattern, str(run), str(other))
+    told = f"names no checkpoint in {run}, {other}; `ckptctl ls` shows the names\n"
+    assert (result.exit_code, result.stderr.endswith(told)) == ((0, False) if known else (2, True))
 
 
 @pytest.mark.parametrize("command", [("prune",), ("prune", "-n"), ("explain",)], ids=" ".join)
@@ -474,7 +540,7 @@ def test_unprivileged_user_gets_a_clear_error(tmp_path: Path) -> None:
         ("verify", "{}/none"),
         ("verify", "{}/bad"),
         ("show", "{}"),
-        ("show", "{}/run/ckpt-7"),
+        ("show", "{}/run/other"),
         ("show", "{}/run/ckpt-1", "--match", "x"),
         ("show", "{}/run/ckpt-1", "--tensor", "qqqqqqqqqqq"),
         ("show", "{}/run/v1", "--tensor", "weights"),
@@ -506,14 +572,15 @@ def test_commands_can_be_pasted(tmp_path: Path, invoke: Invoke, arguments: tuple
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("ls", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
+    [("ls", 3), ("latest", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
 )
 def test_the_parent_of_runs(tmp_path: Path, invoke: Invoke, command: str, code: int) -> None:
     """Where there are no checkpoints, each command says so, and how to find those below."""
     fabricate.run(tmp_path / "a run" / "train", 3)
     result = invoke(*command.split(), str(tmp_path / "a run"))
     assert result.exit_code == code
-    below = "prune -r '{}' ..." if command.startswith("prune") else "ls -r '{}'"
+    looks = {"prune --keep=1": "prune -r '{}' ...", "verify": "verify -r '{}'"}
+    below = looks.get(command, "ls -r '{}'")
     told = f"no checkpoints here; `ckptctl {below.format(tmp_path / 'a run')}` looks below too"
     assert told in result.stderr
     result = invoke(*command.split(), str(tmp_path / "a run" / "train"))
@@ -527,6 +594,34 @@ def test_one_that_is_empty_among_several(tmp_path: Path, invoke: Invoke) -> None
     result = invoke("prune", "--keep=1", str(tmp_path / "empty"), str(tmp_path / "run"))
     assert (result.exit_code, result.stderr) == (0, "")
     assert "empty: there are no checkpoints here" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("ls", 3), ("latest", 3), ("verify", 3), ("prune --keep=1", 0), ("explain --keep=1", 0), ("clean", 0)],
+)
+def test_files_of_keras_3(tmp_path: Path, invoke: Invoke, command: str, code: int) -> None:
+    """What Keras 3 saves in formats of its own is called by its name, and not passed by in silence."""
+    for epoch in range(5):
+        (tmp_path / f"ckpt-{epoch}.weights.h5").write_bytes(b"HDF")
+    result = invoke(*command.split(), str(tmp_path))
+    own = "in Keras 3's own format, which ckptctl neither reads nor prunes"
+    told = f"ckptctl: {tmp_path}: no TensorFlow checkpoints here; 5 .weights.h5 files are {own}\n"
+    assert (result.exit_code, result.stderr.endswith(told)) == (code, True), result.stderr
+    (tmp_path / "best.keras").write_bytes(b"PK")
+    told = f"5 .weights.h5 files and 1 .keras file are {own}"
+    assert told in invoke(*command.split(), str(tmp_path)).stderr
+    fabricate.run(tmp_path, 2)
+    assert "Keras" not in invoke(*command.split(), str(tmp_path)).stderr
+
+
+@pytest.mark.parametrize("command", ["ls", "verify"])
+def test_files_of_keras_3_below(tmp_path: Path, invoke: Invoke, command: str) -> None:
+    """With -r those below are told of too."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "best.keras").write_bytes(b"PK")
+    told = "no TensorFlow checkpoints here or below; 1 .keras file is in Keras 3's own format"
+    assert told in invoke(command, "-r", str(tmp_path)).stderr
 
 
 def test_ls_names_the_command_that_mends(
@@ -607,3 +702,78 @@ def test_size_that_cannot_be_kept(tmp_path: Path, invoke: Invoke) -> None:
     result = invoke("prune", "--max-size=100", "--json", str(run))
     (found,) = json.loads(result.stdout)["directories"]
     assert (result.exit_code, found["over_bytes"], fabricate.names(run)) == (1, 138, {"ckpt-3"})
+
+
+_DEAF = """
+import select, sys
+from ckptctl.cli import main
+from ckptctl.prune import _Work
+
+def record(self, *, before=_Work._record):
+    hung_up = select.poll()
+    hung_up.register(1, 0)
+    hung_up.poll()  # until the reader has gone
+    return before(self)
+
+_Work._record = record
+sys.argv[0] = "ckptctl"
+main()
+"""
+
+
+def test_help_promises_what_holds(invoke: Invoke) -> None:
+    """Without --verify no data are read, so that it is the newest complete one that survives, and no more."""
+    words = " ".join(invoke("--help").stdout.split())
+    assert "The newest complete checkpoint and the trainer's own last word survive whatever happens." in words
+    assert "Complete is what is so by its index and the lengths of its files" in words
+    words = " ".join(invoke("prune", "--help").stdout.split())
+    assert "by default a whole index, and files as long as that says" in words
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("prune", "--help"),
+        ("ls", "run"),
+        ("verify", "run"),
+        ("verify", "--json", "run"),
+        ("latest", "run"),
+        ("explain", "--keep=1", "run"),
+        ("prune", "--keep=1", "-n", "run"),
+        ("repair", "run"),
+        ("clean", "run"),
+        ("watch", "--keep=9", "run"),
+    ],
+    ids=" ".join,
+)
+def test_reader_that_has_gone(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """The exit code is that of SIGPIPE: 1 would say that a checkpoint is corrupt."""
+    fabricate.run(tmp_path / "run", 3)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "ckptctl", *arguments],
+            cwd=tmp_path,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert fabricate.names(tmp_path / "run") == {"ckpt-1", "ckpt-2", "ckpt-3"}
+
+
+def test_reader_that_goes_while_prune_deletes(tmp_path: Path) -> None:
+    """What was begun is done, though nobody hears of it any more."""
+    fabricate.run(tmp_path, 3)
+    with subprocess.Popen(
+        [sys.executable, "-c", _DEAF, "prune", "--keep=1", str(tmp_path)], stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert b"keep the newest" in running.stdout.readline()
+        running.stdout.close()
+    assert running.returncode == 141
+    assert fabricate.names(tmp_path) == {"ckpt-3"}

@@ -79,6 +79,14 @@ def test_hears_what_prune_hears(tmp_path: Path, invoke: Invoke, monkeypatch: pyt
         "ckpt-5",
     ]
     assert {"option": "keep", "value": 2, "source": "the environment"} in found["settings"]
+    monkeypatch.setenv("CKPTCTL_PRUNE_VERIFY", "data")
+    arguments = (str(run), "--latest-filename=checkpoint")
+    assert explained(invoke, *arguments)["settings"][-2:] == [
+        {"option": "verify", "value": "data", "source": "the environment"},
+        {"option": "latest-filename", "value": "checkpoint", "source": "the command line"},
+    ]
+    assert re.search(r"^--verify data +the environment$", invoke("explain", *arguments).stdout, re.MULTILINE)
+    monkeypatch.delenv("CKPTCTL_PRUNE_VERIFY")
     monkeypatch.setenv("CKPTCTL_EXPLAIN_KEEP", "1")
     assert explained(invoke, str(run))["policy"] == "keep the newest one"
 

@@ -151,6 +151,53 @@ def test_what_is_named(
     assert bool(said) == bool(result.stderr)
 
 
+def test_order_that_is_not_clear(run: Path, invoke: Invoke) -> None:
+    """In a copy that lost the times nothing is guessed: as with repair, --order decides."""
+    (run / "checkpoint").unlink()
+    for path in run.glob("ckpt-1.*"):
+        os.utime(path)
+    result = invoke("latest", str(run))
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "the order of saving and the order of steps disagree" in result.stderr
+    assert "(ckpt-1 or ckpt-3); --order time or --order step decides" in result.stderr
+    assert invoke("latest", "--order=time", str(run)).stdout == f"{run}/ckpt-1\n"
+    assert invoke("latest", "--order=step", str(run)).stdout == f"{run}/ckpt-3\n"
+    damage(run, 3)
+    assert "(ckpt-1 or ckpt-2)" in invoke("latest", "--verified", str(run)).stderr
+    assert invoke("latest", "--verified", "--order=step", str(run)).stdout == f"{run}/ckpt-2\n"
+    (run / "checkpoint").write_text('model_checkpoint_path: "ckpt-2"\n')
+    assert invoke("latest", "--verified", str(run)).stdout == f"{run}/ckpt-2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("garbled {", "cannot be read (TensorFlow cannot parse it as a CheckpointState)"),
+        ("", "is of no use (it names no latest checkpoint (model_checkpoint_path))"),
+    ],
+    ids=["garbled", "empty"],
+)
+def test_state_that_does_not_decide(run: Path, invoke: Invoke, text: str, why: str) -> None:
+    """What is wrong is said of the state file, with the command that mends it."""
+    (run / "checkpoint").write_text(text)
+    told = f"{run}: the state file {why}; going by what is there. `ckptctl repair {run}` mends it"
+    assert invoke("latest", str(run)).stderr == f"ckptctl: {told}\n"
+
+
+def test_levels_that_contradict(run: Path, invoke: Invoke) -> None:
+    """--verified reads the data, --verify=quick does not: neither is dropped without a word."""
+    result = invoke("latest", "--verified", "--verify=quick", str(run))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--verified reads the data (--verify=data), --verify=quick none: give one of them" in result.stderr
+
+
+def test_directory_behind_verify(run: Path, invoke: Invoke) -> None:
+    """--verify takes the word behind it: where that is a path, the message says how to write it."""
+    result = invoke("latest", "--verify", str(run))
+    assert (result.exit_code, f"Write --verify=data {run}." in result.stderr) == (2, True)
+    assert "Write" not in invoke("latest", "--verify", "everything", str(run)).stderr
+
+
 def test_what_verify_condemns_is_passed_over(run: Path, invoke: Invoke) -> None:
     """The command that verify names goes by what verify was asked for: a NaN has the right checksum."""
     made = bundle_writer.BundleWriter()
@@ -184,7 +231,7 @@ def test_json(run: Path, invoke: Invoke) -> None:
     damage(run, 3)
     found = json.loads(invoke("latest", "--verified", "--json", str(run)).stdout)
     (passed_over,) = found.pop("passed_over")
-    assert passed_over["checkpoint"] == "ckpt-3"
+    assert passed_over["checkpoint"] == f"{run}/ckpt-3"
     assert passed_over["why"].startswith("corrupt: ckpt-3.data-00000-of-00001: tensor 'w' in bytes 0 to 8: ")
     assert found == {"directory": str(run), "checkpoint": f"{run}/ckpt-2"}
     for number in (1, 2):
@@ -194,6 +241,9 @@ def test_json(run: Path, invoke: Invoke) -> None:
 
 def test_none(tmp_path: Path, invoke: Invoke) -> None:
     """Without a checkpoint, or without a directory, the exit code is 3 and nothing is printed."""
+    assert f"no checkpoints here; `ckptctl ls -r {tmp_path}` looks below too" in (
+        invoke("latest", str(tmp_path)).stderr
+    )
     for path in (tmp_path, tmp_path / "nowhere"):
         result = invoke("latest", str(path))
         assert (result.exit_code, result.stdout) == (3, "")

@@ -10,6 +10,7 @@ import fabricate
 import pytest
 
 from ckptctl.naming import PINS_FILE
+from ckptctl.scan import scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,10 +57,13 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
         (("pin",), 2, "Missing argument"),
         (("pin", "."), 2, "name a checkpoint in it"),
         (("pin", "run/"), 2, "name a checkpoint in it"),
-        (("pin", "run"), 3, "./run: a directory, expected a checkpoint's prefix"),
+        (("pin", "run"), 3, "ckptctl: run: a directory, expected a checkpoint's prefix"),
         (("pin", "run/ckpt-7"), 3, "did you mean ckpt-"),
         (("pin", "nowhere/ckpt-1"), 3, "no such directory"),
-        (("unpin", "run/best"), 3, "no such checkpoint"),
+        (("unpin", "run/best"), 3, "run/best: no such directory or checkpoint; `ckptctl ls run`"),
+        (("pin", "run/checkpoint"), 3, "run/checkpoint is the state file: name the directory, run\n"),
+        (("unpin", "run/checkpoint"), 3, "run/checkpoint is the state file: name the directory, run\n"),
+        (("pin", "nosuch"), 3, "ckptctl: nosuch: no such directory or checkpoint\n"),
         (("pin", "bad/ckpt-1"), 4, "bad/ckptctl.pins: line 1"),
         (("pin", "export/variables/variables"), 4, "SavedModel"),
         (("prune", "bad", "--keep", "1"), 4, "the pins cannot be read: line 1"),
@@ -87,6 +91,14 @@ def test_exit_codes(
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert fabricate.contents(tmp_path) == before
+
+
+def test_slash_behind_a_checkpoint(tmp_path: Path, invoke: Invoke) -> None:
+    """It says nothing where there is no directory of the checkpoint's name."""
+    fabricate.run(tmp_path, 2)
+    for command, pinned in (("pin", {"ckpt-1"}), ("unpin", set())):
+        assert invoke(command, f"{tmp_path}/ckpt-1/").exit_code == 0
+        assert {one.name for one in scan(tmp_path).checkpoints if one.pinned} == pinned
 
 
 def test_one_directory_that_fails_does_not_stop_the_next(tmp_path: Path, invoke: Invoke) -> None:

@@ -79,8 +79,8 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
     ("arguments", "code", "message"),
     [
         (("repair", "nowhere"), 3, "no such directory"),
-        (("repair", "empty"), 3, "there is no whole checkpoint"),
-        (("repair", "orbax"), 3, "there is no whole checkpoint"),
+        (("repair", "empty"), 3, "no checkpoints here that a state file could name; `ckptctl ls -r empty`"),
+        (("repair", "orbax"), 3, "no checkpoints here that a state file could name; `ckptctl ls -r orbax`"),
         (("repair", "linked"), 4, "is a link to ../run/checkpoint"),
         (("repair", "export/variables"), 4, "SavedModel"),
         (("repair", "run", "--latest-filename", "chekpoint"), 4, "but one called checkpoint"),

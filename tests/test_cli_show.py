@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bundle_writer as writer
+import fabricate
 import ml_dtypes
 import numpy as np
 import pytest
@@ -171,6 +173,32 @@ def test_match(invoke: Invoke, saved: Path, pattern: str) -> None:
     assert document["count"] == 1
     result = invoke("show", str(saved / "keras2"), "--match", pattern)
     assert "1 of 9 tensors, 6 parameters" in result.stdout.splitlines()[0]
+
+
+def test_match_what_variables_are_called(invoke: Invoke, saved: Path) -> None:
+    """Where keys tell no layer, as in Keras 3, a pattern fits what variables are called, which is shown."""
+    path = str(saved / "keras3-1")
+    result = invoke("show", path, "--match", "*kernel*")
+    rows = [re.split(r" {2,}", line) for line in result.stdout.splitlines()[1:]]
+    assert [(row[0], row[-1]) for row in (rows[0], *rows[2:])] == [
+        ("name", "variable"),
+        ("optimizer/_trainable_variables/0", "sequential/dense/kernel"),
+        ("optimizer/_variables/2", "adam/sequential_dense_kernel_momentum"),
+        ("optimizer/_variables/3", "adam/sequential_dense_kernel_velocity"),
+    ]
+    stats = invoke("show", path, "--match", "*kernel*", "--stats").stdout.splitlines()
+    assert [line.split()[-1] for line in stats[3:]] == [row[-1] for row in rows[2:]]
+    assert "  variable" not in invoke("show", path, "--match", "optimizer/*").stdout
+    assert "  variable" not in invoke("show", path, "--match", "step").stdout
+
+
+def test_tensor_by_what_its_variable_is_called(invoke: Invoke, saved: Path) -> None:
+    """The variable's own name will do for --tensor, and is among those that are nearly what was meant."""
+    path = str(saved / "keras3-1")
+    result = invoke("show", path, "--tensor", "sequential/dense/kernel")
+    key = f"optimizer/_trainable_variables/0{VALUE}"
+    assert result.stdout.startswith(f"{key}: float32 [2, 3]\n")
+    assert "did you mean sequential/dense/kernel?" in invoke("show", path, "--tensor", "dense/kernel").stderr
 
 
 def test_short_name_that_is_taken(invoke: Invoke, tmp_path: Path) -> None:
@@ -530,7 +558,31 @@ def test_no_such_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
     """Exit code 3, with what shows what there is."""
     result = invoke("show", str(tmp_path / "P"))
     assert result.exit_code == 3
-    assert f"ckptctl ls {tmp_path}" in result.stderr
+    assert result.stderr == f"ckptctl: {tmp_path}/P: no such directory or checkpoint\n"
+    writer.BundleWriter().write(tmp_path, "Q")
+    told = f"{tmp_path}/P: no such directory or checkpoint; `ckptctl ls {tmp_path}` shows what there is"
+    assert told in invoke("show", str(tmp_path / "P")).stderr
+    writer.BundleWriter().write(tmp_path, "ckpt-1")
+    told = f"{tmp_path}/ckpt-2: no such checkpoint; did you mean ckpt-1?"
+    assert told in invoke("show", str(tmp_path / "ckpt-2")).stderr
+
+
+def test_state_file(invoke: Invoke, tmp_path: Path) -> None:
+    """It is no checkpoint, and belongs to the directory that is to be named."""
+    fabricate.run(tmp_path, 1)
+    state, one = str(tmp_path / "checkpoint"), str(tmp_path / "ckpt-1")
+    for arguments in (("show", state), ("diff", state, one), ("diff", one, state), ("verify", state)):
+        result = invoke(*arguments)
+        told = f"{state} is the state file: name the directory, {tmp_path}"
+        assert (result.exit_code, told in result.output) == (3, True)
+
+
+def test_slash_behind_a_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
+    """It says nothing where there is no directory of the checkpoint's name."""
+    fabricate.run(tmp_path, 1)
+    path = f"{tmp_path}/ckpt-1/"
+    for arguments in (("show", path), ("diff", path, path), ("verify", path)):
+        assert invoke(*arguments).exit_code == 0
 
 
 def test_file_that_cannot_be_read_is_named_by_its_path(invoke: Invoke, tmp_path: Path) -> None:
@@ -583,6 +635,8 @@ def test_no_match(invoke: Invoke, saved: Path) -> None:
     for option in ((), ("--json",)):
         result = invoke("show", str(saved / "keras2"), "--match", "nothing*", *option)
         assert (result.exit_code, result.stdout) == (3, "")
+        told = f"fits nothing*, and no variable's; `ckptctl show --tree {saved}/keras2` lists both\n"
+        assert result.stderr.endswith(told)
 
 
 def test_missing_slice(invoke: Invoke, tmp_path: Path) -> None:
@@ -674,8 +728,10 @@ def test_more_than_is_shown_whole(
     os.truncate(tmp_path / "P.data-00000-of-00001", size)  # a hole: it takes no room
     result = invoke("show", str(tmp_path / "P"), "--tensor", "a", *option)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "up to 2,000,000" in result.stderr
-    assert "--stats" in result.stderr
+    assert (
+        "; --full prints at most 2,000,000 in 134.2 MB. Leave out --full for a summary, or: " in result.stderr
+    )
+    assert f"`ckptctl show --stats {tmp_path}/P`" in result.stderr
 
 
 @pytest.mark.parametrize("dtype", [7, 21], ids=["strings", "variants"])

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import bundle_writer as writer
+import fabricate
 import pytest
 from conftest import ckptctl, unprivileged
 from trainers import run_trainer
@@ -165,7 +166,8 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
         (("good",), 0, ""),
         (("good", "bad"), 1, ""),
         (("good", "bad", "nowhere/ckpt-1"), 3, ""),
-        (("empty",), 3, "no checkpoints here"),
+        (("empty",), 3, "no checkpoints here; `ckptctl verify -r empty` looks below too"),
+        (("-r", "empty"), 3, "no checkpoints here or below"),
         (("-r", "."), 1, ""),
         ((".",), 3, "no checkpoints here"),
         (("good/ckpt-7",), 3, ""),
@@ -203,6 +205,18 @@ def test_exit_codes(
     assert message in result.stderr
 
 
+def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    """It is called as the user called it, and what is called nearly so is named."""
+    monkeypatch.chdir(tmp_path)
+    bundle(tmp_path, "ckpt-1")
+    told = invoke("verify", "nosuch").stdout
+    assert (
+        "\nnosuch: missing, 1 finding\n  index: nosuch: no such directory or checkpoint; `ckptctl ls .`"
+        in told
+    )
+    assert "  index: ckpt-7: no such checkpoint; did you mean ckpt-1?\n" in invoke("verify", "ckpt-7").stdout
+
+
 def test_checkpoint_called_as_a_directory(tmp_path: Path, invoke: Invoke) -> None:
     """Where a checkpoint and a directory have one name, a slash says that the directory is meant."""
     bundle(tmp_path, "Q2")
@@ -231,6 +245,10 @@ def test_unreadable_directory(tmp_path: Path) -> None:
     assert statuses() == ["unreadable", "unreadable"]
     run.chmod(0o700)
     assert statuses() == ["unreadable", "unreadable"]
+    for options in ((), ("-r",)):
+        done = as_nobody("verify", *options, str(run))
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == f"ckptctl: {run} cannot be read: Permission denied\n"
 
 
 def test_names_are_escaped(tmp_path: Path, invoke: Invoke) -> None:
@@ -268,6 +286,21 @@ def test_state_file_does_not_matter(tmp_path: Path, invoke: Invoke) -> None:
     (tmp_path / "checkpoint").write_text("garbled {")
     result = invoke("verify", str(tmp_path))
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_order_is_that_of_ls(tmp_path: Path, invoke: Invoke) -> None:
+    """In a copy that lost the times, what the state file lists stands in its order here too."""
+    fabricate.run(tmp_path, 4)
+    for step, age in ((1, 0), (2, 30), (3, 10), (4, 20)):
+        for path in tmp_path.glob(f"ckpt-{step}.*"):
+            os.utime(path, (fabricate.EPOCH - age,) * 2)
+    names = [f"ckpt-{step}" for step in (1, 2, 3, 4)]
+    (listed,) = json.loads(invoke("ls", "--json", str(tmp_path)).stdout)["directories"]
+    assert [one["name"] for one in listed["checkpoints"]] == names
+    found = verdicts(invoke("verify", "--json", str(tmp_path)).stdout)
+    assert [os.path.basename(one["checkpoint"]) for one in found] == names
+    (tmp_path / "checkpoint").write_text("garbled {")
+    assert invoke("verify", str(tmp_path)).exit_code == 0
 
 
 def test_damaged_v1_by_its_name(tmp_path: Path, invoke: Invoke) -> None:

@@ -449,6 +449,22 @@ def test_poll(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     by_events.stop()
 
 
+def test_files_of_keras_3(tmp_path: Path, watch: Callable[..., Watching]) -> None:
+    """Where there are such in the place of checkpoints it is said once, and not again at every look."""
+    run, other = tmp_path / "run", fabricate.run(tmp_path / "other", 2)
+    run.mkdir()
+    (run / "epoch-1.weights.h5").write_bytes(b"HDF")
+    watching = watch(run, other, "--rescan=0.1s")
+    told = "no TensorFlow checkpoints here; 1 .weights.h5 file is in Keras 3's own format"
+    assert watching.event("warning", run)["warning"].startswith(told)
+    for step in range(3, 8):  # each of them is noticed at a look at both directories
+        save(other, step)
+        watching.until(lambda step=step: step < 4 or ckpts(step - 3).isdisjoint(fabricate.names(other)))  # type: ignore[misc]
+    watching.stop()
+    assert watching.count("warning", run) == 1
+    assert watching.count("warning", other) == 0
+
+
 @pytest.mark.parametrize(
     "text", ["\0\1\2 not a state", 'model_checkpoint_path: "ckpt-6'], ids=["noise", "torn"]
 )

@@ -158,7 +158,7 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     fabricate.run(tmp_path, 2)
     with pytest.raises(UnreadableError, match=r"ckpt-11: no such checkpoint; did you mean ckpt-1"):
         pin(str(tmp_path), ["ckpt-2", "ckpt-11"])
-    with pytest.raises(UnreadableError, match="no such checkpoint; `ckptctl ls"):
+    with pytest.raises(UnreadableError, match="no such directory or checkpoint; `ckptctl ls"):
         unpin(str(tmp_path), ["quite another"])
     assert not (tmp_path / PINS_FILE).exists()
 

@@ -64,6 +64,7 @@ def places(made: Picture) -> dict[str, float]:
         (Status.COMPLETE, None, Lane.COMPLETE, Lane.COMPLETE),
         (Status.SAVING, None, Lane.SAVING, Lane.SAVING),
         (Status.BROKEN, None, Lane.BROKEN, Lane.BROKEN),
+        (Status.UNREADABLE, None, Lane.UNREADABLE, Lane.UNREADABLE),
         (Status.MISSING, None, Lane.ABSENT, Lane.ABSENT),
         (Status.FOREIGN, 1, Lane.ABSENT, Lane.ABSENT),
         (Status.COMPLETE, 2, Lane.KEPT, Lane.KEPT),

@@ -145,8 +145,10 @@ def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: p
         return pread(fd, length, offset)
 
     monkeypatch.setattr(os, "pread", failing)
-    prune(tmp_path, THREE)
+    report = prune(tmp_path, THREE)
     assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
+    told = "it cannot be told whether it restores: its index cannot be read: Input/output error"
+    assert [one.reasons for one in report.plan.keep if one.checkpoint.name == "ckpt-2"] == [(told,)]
 
 
 def test_name_too_long_for_a_safe_deletion_is_reported(tmp_path: Path) -> None:

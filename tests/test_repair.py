@@ -427,7 +427,7 @@ def test_without_a_checkpoint_nothing_is_written(tmp_path: Path, content: bytes 
     if content is not None:
         (tmp_path / "checkpoint").write_bytes(content)
     before = fabricate.contents(tmp_path)
-    with pytest.raises(UnreadableError, match="there is no whole checkpoint"):
+    with pytest.raises(UnreadableError, match="there are no checkpoints here"):
         repair(tmp_path)
     assert fabricate.contents(tmp_path) == before
 

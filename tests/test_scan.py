@@ -640,3 +640,21 @@ def test_checkpoint_may_go_at_any_moment(tmp_path: Path, victim: str) -> None:
             assert rest <= set(names(scan(tmp_path / "run")))
 
         steps.in_child(look, go, steps.READING)
+
+
+def test_index_that_nobody_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is unreadable, whatever its age, and neither being saved nor broken; the reason is the system's."""
+    fabricate.run(tmp_path, 2)
+    opened = os.open
+
+    def refusing(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "ckpt-2.index":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refusing)
+    for now in (None, time.time() + 2 * SAVING_SECONDS):
+        _, one = scan(tmp_path, now=now).checkpoints
+        assert (one.status, one.complete) == (Status.UNREADABLE, False)
+        assert one.problem == "its index cannot be read: Permission denied"
+        assert one.doubt == f"it cannot be told whether it restores: {one.problem}"

@@ -85,7 +85,7 @@ def summary(directory: Path, bundle: writer.BundleWriter, values: Array) -> str:
     """What is printed of the tensor `a`."""
     bundle.write(directory, "P")
     with open_listing(str(directory / "P")) as listing:
-        read = read_summary(listing, listing.find("a"))
+        read = read_summary(listing, listing.find("a", dict))
     return summary_text(read, summarised=values.size > 1000)
 
 

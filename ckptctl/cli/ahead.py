@@ -26,7 +26,7 @@ def look_ahead(places: Sequence[Place], retained: Retention, *, recursive: bool 
 
     Args:
         places: The directories.
-        retained: What holds in them.
+        retained: What the command's options come to.
         recursive: Whether they are all those that lie below some, see `passing_over`.
 
     Raises:

@@ -31,7 +31,7 @@ def command() -> None:
     """Shows a watch at work beside a small real trainer, in a temporary directory.
 
     A Keras model is trained and saved ten times under names of its own, so nothing but ckptctl prunes. In the
-    end TensorFlow restores the newest checkpoint. Takes half a minute, most of it TensorFlow's start.
+    end TensorFlow restores the newest checkpoint. Takes a quarter of a minute, most of it TensorFlow's start.
 
     \b
     Exit codes: 0 fine; 3 a part of the demo did not work.

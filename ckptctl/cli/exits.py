@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import posix
+from ckptctl import keras_formats, posix
 from ckptctl.errors import CkptctlError, PolicyError, RefusedError
 from ckptctl.render import escape
+from ckptctl.roots import run_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,8 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 128 + signal.SIGINT
     """By Ctrl-C, as a shell has it."""
     HUNG_UP = 128 + signal.SIGHUP
+    UNHEARD = 128 + signal.SIGPIPE
+    """Whoever read the output has gone, as `head` does."""
     TERMINATED = 128 + signal.SIGTERM
 
 
@@ -55,8 +58,23 @@ def about(path: str, message: str) -> str:
     return message if named else f"{path}: {message}"
 
 
-def none_here(path: str, further: str = "ckptctl ls -r {}") -> str:
-    """Says that a directory has no checkpoints, and by which command to get at those that lie below it."""
+def none_here(path: str, further: str = "ckptctl ls -r {}", *, recursive: bool = False) -> str:
+    """Says that a directory has no checkpoints, and what there is in their place or where else to look.
+
+    Args:
+        path: The directory.
+        further: The command that gets at those that lie below it.
+        recursive: Whether that has been done.
+    """
+    entries: list[str] = []
+    for where in [place.path for place in run_directories(path)] if recursive else [path]:
+        with contextlib.suppress(OSError):
+            entries += os.listdir(where)
+    keras = keras_formats.told(entries, "here or below" if recursive else "here")
+    if keras is not None:
+        return f"{path}: {keras}"
+    if recursive:
+        return f"{path}: no checkpoints here or below"
     return f"{path}: no checkpoints here; `{further.format(shlex.quote(path))}` looks below too"
 
 
@@ -73,7 +91,7 @@ def failed() -> Iterator[None]:
             complain(str(error))
         raise click.exceptions.Exit(exit_code(error)) from error
     except BrokenPipeError:
-        raise  # Click knows what to do: the reader of our output has gone
+        raise  # the reader of our output has gone, which is told by the exit code alone
     except OSError as error:
         with as_far_as_it_goes():
             complain(_of_the_system(error))

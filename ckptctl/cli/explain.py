@@ -44,8 +44,8 @@ def command(
     and no right to do so is needed.
 
     \b
-    Exit codes: 0 fine; 1 --max-size could not be kept; 2 usage; 3 not there or unreadable;
-    4 prune would refuse, to protect data.
+    Exit codes: 0 fine; 1 --max-size could not be kept; 2 usage; 3 not there or
+    unreadable; 4 prune would refuse, to protect data.
 
     \b
     Example:  ckptctl explain --keep 3 --keep-daily 7
@@ -69,12 +69,13 @@ def command(
                     dry_run=True,
                 )
                 made = explain(report.plan, terms.policy, terms.protections)
+                said = [*terms.settings, *settings.beyond_files("verify", "latest-filename")]
                 notes = (*report.plan.notes, *terms.notes, *report.notes)
                 if as_json:
-                    sources = [setting._asdict() for setting in terms.settings]
+                    sources = [setting._asdict() for setting in said]
                     found.append({**explanation_json(made), "settings": sources, "notes": notes})
                 else:
-                    sources_told = [(str(setting), setting.source) for setting in terms.settings]
+                    sources_told = [(str(setting), setting.source) for setting in said]
                     click.echo(("\n" if shown else "") + explanation(made, sources_told, form))
                     shown += 1
                     for note in notes:

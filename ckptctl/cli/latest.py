@@ -7,19 +7,22 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
 from ckptctl import naming, posix, render
 from ckptctl.cli import options
-from ckptctl.cli.exits import Exit, complain
+from ckptctl.cli.exits import Exit, complain, none_here
 from ckptctl.cli.progress import Progress
 from ckptctl.model import StateStatus
 from ckptctl.scan import scan
 from ckptctl.verify import open_scanned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ckptctl.model import Checkpoint, Directory
     from ckptctl.proof import Proofs
 
@@ -30,63 +33,124 @@ if TYPE_CHECKING:
     "--verified", is_flag=True, help="Go back to the newest that passes `ckptctl verify`: --verify=data."
 )
 @options.verify
+@options.order
 @options.workers
 @options.latest_filename
 @options.as_json
 def command(
-    *, path: str, verified: bool, level: str, workers: int, latest_filename: str, as_json: bool
+    *,
+    path: str,
+    verified: bool,
+    level: str,
+    order: str | None,
+    workers: int,
+    latest_filename: str,
+    as_json: bool,
 ) -> None:
     """Prints the path to restore from: the latest that the state file of DIR (default: .) names.
 
     Where the state file is not there, cannot be read, or names what is not there whole, it is the newest
     complete checkpoint instead; with --verify the newest that passes. What is passed over is said on stderr,
-    and why.
+    and why. Where time and step disagree about which that is, --order decides.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 there is none, or DIR cannot be read; 130 interrupted.
+    Exit codes: 0 fine; 2 usage; 3 there is none, or DIR cannot be read;
+    4 refused: which is the newest is not clear; 130 interrupted.
 
     \b
     Example:  python train.py --restore "$(ckptctl latest --verified runs/a)"
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
+    if verified and level == "quick" and not options.is_default("level"):
+        raise click.UsageError(
+            "--verified reads the data (--verify=data), --verify=quick none: give one of them"
+        )
     directory = scan(path, latest_filename=latest_filename)
     passed_over: list[dict[str, str]] = []
 
-    def pass_over(name: str, why: str) -> None:
-        passed_over.append({"checkpoint": name, "why": why})
-        complain(f"passed over {name}: {why}")
+    def pass_over(one: Checkpoint, why: str) -> None:
+        passed_over.append({"checkpoint": _path(directory, one), "why": why})
+        complain(f"passed over {one.name}: {why}")
 
     _doubt(directory, latest_filename)
-    found = None
     asked = "data" if verified and level == "quick" else level
     with contextlib.ExitStack() as held:
         proofs = None if asked == "quick" else held.enter_context(options.proofs(asked, workers))
-        for one in _candidates(directory):
-            why = _incomplete(one) if proofs is None or not one.complete else _verify(path, one, proofs)
-            if why is None:
-                data = [file.name for file in one.shards]
-                found = os.path.join(path, naming.restorable_name(one.name, data))
-                break
-            pass_over(one.name, why)
+        found = _Search(directory, proofs, order, pass_over).find()
+    restorable = None if found is None else _path(directory, found)
     if as_json:
-        click.echo(json.dumps({"directory": path, "checkpoint": found, "passed_over": passed_over}, indent=2))
-    elif found is not None:
+        document = {"directory": path, "checkpoint": restorable, "passed_over": passed_over}
+        click.echo(json.dumps(document, indent=2))
+    elif restorable is not None:
         # For a program it is the very path; a terminal is spared what a name may hold.
-        click.echo(render.escape(found) if sys.stdout.isatty() else os.fsencode(found))
-    if found is None:
-        complain(
-            f"{path}: no checkpoint to restore from; `ckptctl ls {shlex.quote(path)}` shows what there is"
-        )
+        click.echo(render.escape(restorable) if sys.stdout.isatty() else os.fsencode(restorable))
+    if restorable is None:
+        if directory.checkpoints:
+            listing = f"`ckptctl ls {shlex.quote(path)}`"
+            complain(f"{path}: no checkpoint to restore from; {listing} shows what there is")
+        else:
+            complain(none_here(path))
         click.get_current_context().exit(Exit.UNREADABLE)
 
 
-def _candidates(directory: Directory) -> list[Checkpoint]:
-    """What the state names as the latest, then what is on the disk, newest first.
+@dataclass(slots=True)
+class _Search:
+    """The search for the checkpoint to restore from.
 
-    What is made of links is as old as its links, which tells nothing: it comes last.
+    Attributes:
+        directory: Where.
+        proofs: What it has to pass; without them, to be complete is enough.
+        order: What makes a checkpoint newer, where time and step disagree.
+        pass_over: Is told what does not pass, and why.
     """
-    latest = [one for one in directory.checkpoints if one.latest]
-    others = [one for one in reversed(directory.checkpoints) if one.on_disk and not one.latest]
-    return latest + sorted(others, key=lambda one: not one.regular)
+
+    directory: Directory
+    proofs: Proofs | None
+    order: str | None
+    pass_over: Callable[[Checkpoint, str], None]
+    judged: dict[str, bool] = field(default_factory=dict)
+
+    def find(self) -> Checkpoint | None:
+        """What the state names as the latest if that passes, else the newest on the disk that does.
+
+        What is made of links is as old as its links, which tells nothing: it comes last.
+
+        Raises:
+            RefusedError: Time and step disagree about what is newer.
+        """
+        named = next((one for one in self.directory.checkpoints if one.latest), None)
+        if named is not None and self._passes(named):
+            return named
+        others = [one for one in self.directory.checkpoints if one.on_disk and not one.latest]
+        return self._newest([one for one in others if one.regular]) or self._newest(
+            [one for one in others if not one.regular]
+        )
+
+    def _newest(self, checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+        """The newest that passes, by every reading of "newest"."""
+        from ckptctl.mending import undecided  # noqa: PLC0415 - a state that holds decides by itself
+        from ckptctl.plan import Order, readings  # noqa: PLC0415 - the same
+
+        order = None if self.order is None else Order(self.order)
+        ways = readings(checkpoints, order).values()
+        found = [one for way in ways if (one := next(filter(self._passes, way), None)) is not None]
+        if len({one.name for one in found}) > 1:
+            raise undecided(self.directory, [one.name for one in found])
+        return found[0] if found else None
+
+    def _passes(self, one: Checkpoint) -> bool:
+        if one.name not in self.judged:
+            why = _incomplete(one)
+            if why is None and self.proofs is not None:
+                why = _verify(self.directory.path, one, self.proofs)
+            if why is not None:
+                self.pass_over(one, why)
+            self.judged[one.name] = why is None
+        return self.judged[one.name]
+
+
+def _path(directory: Directory, one: Checkpoint) -> str:
+    """What TensorFlow takes to restore a checkpoint."""
+    return os.path.join(directory.path, naming.restorable_name(one.name, [file.name for file in one.shards]))
 
 
 def _doubt(directory: Directory, latest_filename: str) -> None:
@@ -95,7 +159,11 @@ def _doubt(directory: Directory, latest_filename: str) -> None:
     if state.status is StateStatus.ABSENT:
         complain(f"{directory.path}: no state file {latest_filename}; going by what is there")
     elif state.latest is None:
-        complain(f"{directory.path}: {state.problem}; going by what is there")
+        what = "cannot be read" if state.status is StateStatus.UNREADABLE else "is of no use"
+        complain(
+            f"{directory.path}: the state file {what} ({state.problem}); going by what is there. "
+            f"`ckptctl repair {shlex.quote(directory.path)}` mends it"
+        )
     elif state.latest.foreign:
         complain(f"the state file names {state.latest.path}; going by its name in {directory.path}")
 

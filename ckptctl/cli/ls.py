@@ -13,7 +13,7 @@ from ckptctl.cli.exits import Exit, Outcome, complain, none_here
 from ckptctl.scan import scan, scan_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ckptctl.model import Directory, Measured
 
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     "detailed",
     is_flag=True,
     help="Also tensors, parameters, the writer as far as the files tell, and what tells the step.",
+)
+@click.option(
+    "--summary",
+    is_flag=True,
+    help="A row for each directory in place of one for each checkpoint; the largest first, unless --sort is "
+    "given.",
 )
 @click.option(
     "--sort",
@@ -44,6 +50,7 @@ def command(
     directories: tuple[str, ...],
     recursive: bool,
     detailed: bool,
+    summary: bool,
     sort: str,
     latest_filename: str,
     form: str,
@@ -61,10 +68,13 @@ def command(
     Exit codes: 0 fine; 2 usage; 3 no checkpoints there, or it cannot be read.
 
     \b
-    Example:  ckptctl ls -r runs --sort size
+    Examples:  ckptctl ls -r runs --sort size
+               ckptctl ls -r --summary runs
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     outcome = Outcome()
     sources = metric.Sources() if metric.is_asked_for(given) else None
+    if summary:
+        _exclude({"--json": as_json, "--long": detailed, "--metric": sources is not None})
 
     def found() -> Iterator[Directory]:
         for path in directories or (".",):
@@ -84,11 +94,10 @@ def command(
     if as_json:
         listed = [render.directory_json(directory, measured) for directory, measured in seen]
         click.echo(json.dumps({"directories": listed}, indent=2))
+    elif summary:
+        _summarise([directory for directory, _ in seen], form, None if options.is_default("sort") else sort)
     else:
-        for at, (directory, measured) in enumerate(seen):
-            if options.is_default("form"):
-                click.echo(("\n" if at else "") + render.summary(directory))
-            _show(directory, measured, form, sort, detailed=detailed)
+        _show_all(seen, form, sort, detailed=detailed)
     bare = [directory.path for directory, _ in seen if not directory.checkpoints]
     for path in () if recursive else bare:
         complain(none_here(path))
@@ -97,11 +106,36 @@ def command(
     outcome.exit()
 
 
+def _exclude(others: Mapping[str, bool]) -> None:
+    for other, present in others.items():
+        if present:
+            raise click.UsageError(f"--summary and {other} do not go together: {other} tells of checkpoints")
+
+
+def _summarise(seen: Sequence[Directory], form: str, sort: str | None) -> None:
+    from ckptctl import render_overview  # noqa: PLC0415 - a listing does without
+
+    directories = [directory for directory in seen if directory.checkpoints or directory.leftovers]
+    if directories:
+        click.echo(render_overview.overview(directories, form, sort))
+        if options.is_default("form"):
+            click.echo(render_overview.total(directories))
+
+
 def _end_with_none(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> None:
     if recursive and outcome.code is Exit.FINE:  # else it has been said what is the matter
         for path in paths:
-            complain(f"{path}: no checkpoints here or below")
+            complain(none_here(path, recursive=True))
     outcome.add(Exit.UNREADABLE)
+
+
+def _show_all(
+    seen: Sequence[tuple[Directory, Measured | None]], form: str, sort: str, *, detailed: bool
+) -> None:
+    for at, (directory, measured) in enumerate(seen):
+        if options.is_default("form"):
+            click.echo(("\n" if at else "") + render.summary(directory))
+        _show(directory, measured, form, sort, detailed=detailed)
 
 
 def _show(directory: Directory, measured: Measured | None, form: str, sort: str, *, detailed: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     _Floats = click.ParamType[float]
     _Ints = click.ParamType[int]
     _Strings = click.ParamType[str]
+    _Choices = click.Choice[str]
 else:
     _Floats = _Ints = _Strings = click.ParamType  # generic from Click 8.4 on
+    _Choices = click.Choice  # and this from 8.2 on
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -59,6 +62,19 @@ class Size(_Ints):
             return units.parse_bytes(value)
         except PolicyError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Level(_Choices):
+    """The word behind --verify, which Click takes what is meant for a DIR to be as well."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads it."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            if not os.path.exists(value):
+                raise
+            self.fail(f"{error.message} Write --verify=data {shlex.quote(value)}.", param, ctx)
 
 
 class TableFormat(_Strings):
@@ -180,7 +196,7 @@ dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be
 verify = click.option(
     "--verify",
     "level",
-    type=click.Choice(["quick", "data", "finite", "restore"]),
+    type=_Level(["quick", "data", "finite", "restore"]),
     is_flag=False,
     flag_value="data",
     default="quick",

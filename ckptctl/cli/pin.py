@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import naming, render
+from ckptctl import render
 from ckptctl.cli import options
 from ckptctl.cli.exits import Outcome, about, complain
+from ckptctl.opened import place
 from ckptctl.pins import pin
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def command(*, checkpoints: tuple[str, ...], as_json: bool) -> None:
     ckptctl alone: what a CheckpointManager or a Saver deletes of its own accord, no pin keeps.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 not there or unreadable;
-    4 refused, to protect data: the pins cannot be read, or another ckptctl is at work.
+    Exit codes: 0 fine; 2 usage; 3 not there or unreadable; 4 refused, to protect
+    data: the pins cannot be read, or another ckptctl is at work.
 
     \b
     Example:  ckptctl pin runs/a/ckpt-12 runs/b/best-3.index
@@ -45,10 +46,10 @@ def change(
     """Pins or unpins, a directory at a time, and tells what was done."""
     by_directory: dict[str, list[str]] = {}
     for path in paths:
-        head, name = os.path.split(naming.prefix_of(path))
+        where, name = place(path)
         if not name or (os.path.isdir(path) and name in {".", ".."}):
             raise click.UsageError(f"{path} is a directory: name a checkpoint in it")
-        by_directory.setdefault(head or ".", []).append(name)
+        by_directory.setdefault(where, []).append(name)
     outcome = Outcome()
     reports = []
     for directory, names in by_directory.items():

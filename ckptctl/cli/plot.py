@@ -79,8 +79,9 @@ def command(
     matplotlib, which comes with ckptctl[plot].
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 there are no checkpoints, something cannot be read or written, or there is
-    no matplotlib; 4 refused: FILE is there and no picture, or the rules cannot be applied; 130 interrupted.
+    Exit codes: 0 fine; 2 usage; 3 there are no checkpoints, something cannot be
+    read or written, or there is no matplotlib; 4 refused: FILE is there and no
+    picture, or the rules cannot be applied; 130 interrupted.
 
     \b
     Example:  ckptctl plot run1 --keep 3 -o run1.html

@@ -60,17 +60,19 @@ def command(
     user's file in the DIR may only keep more.
 
     Whatever the rules say, the latest that the state file names stays, and the newest complete checkpoint,
-    and what is being saved. Only checkpoints that pass --verify count: an older one that restores does not go
-    for the sake of a newer one that does not.
+    and what is being saved. Only checkpoints that pass --verify count: by default a whole index, and files as
+    long as that says. An older one that passes does not go for the sake of a newer one that does not; with
+    --verify=restore, to pass is to restore.
 
     What one directory refuses does not stop the next. With -r, those without checkpoints are passed over.
 
     Ctrl-C and SIGTERM finish the deletion in hand; what was deleted is still reported.
 
     \b
-    Exit codes: 0 fine; 1 something could not be deleted, --max-size not be kept, or not all of
-    this be written out, as to a log on the full disk; 2 usage; 3 not there or unreadable;
-    4 refused, to protect data; 130 stopped by Ctrl-C, 143 by SIGTERM.
+    Exit codes: 0 fine; 1 something could not be deleted, --max-size not be
+    kept, or not all of this be written out, as to a log on the full disk;
+    2 usage; 3 not there or unreadable; 4 refused, to protect data;
+    130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b
     Example:  ckptctl prune --keep 3 --protect 'best-*' -n
@@ -171,10 +173,8 @@ class _Account:
         none = not any(report.plan.decisions for report in self._reports)
         # Of several, one may well be empty still; and what is the matter may have been said.
         if none and len(paths) == 1 and self._outcome.code is Exit.FINE:
-            below = f"{paths[0]}: no checkpoints here or below"
-            self._outcome.complain(
-                below if self._recursive else none_here(paths[0], "ckptctl prune -r {} ...")
-            )
+            further = "ckptctl prune -r {} ..."
+            self._outcome.complain(none_here(paths[0], further, recursive=self._recursive))
 
     def _is_passed_over(self, plan: Plan) -> bool:
         return self._recursive and not plan.decisions

@@ -43,8 +43,9 @@ def command(
     A trainer may be at work: what it says in the meantime counts.
 
     \b
-    Exit codes: 0 mended, or nothing to mend; 1 with -n, something to mend; 2 usage;
-    3 no checkpoint passes, or unreadable; 4 refused, to protect data; 130 interrupted.
+    Exit codes: 0 mended, or nothing to mend; 1 with -n, something to mend;
+    2 usage; 3 no checkpoint passes, or unreadable; 4 refused, to protect data;
+    130 interrupted.
 
     \b
     Example:  ckptctl repair --verify -n runs/a

@@ -91,12 +91,23 @@ class Setting(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        kind = PARAMETERS[self.option].type
+        kind = PARAMETERS[self.option].type if self.option in PARAMETERS else None
         if isinstance(self.value, bool):
             return f"--{self.option}" if self.value else f"no --{self.option}"
         if isinstance(kind, Duration):
             return f"--{self.option} {units.format_duration(self.value)}"
         return f"--{self.option} {units.format_bytes(self.value) if isinstance(kind, Size) else self.value}"
+
+
+def beyond_files(*options: str) -> list[Setting]:
+    """What somebody set of options of the command that runs which no file may hold."""
+    context = click.get_current_context()
+    found = []
+    for one in context.command.params:
+        source = _SOURCES.get(context.get_parameter_source(str(one.name)) or ParameterSource.DEFAULT)
+        if isinstance(one, click.Option) and long_name(one) in options and source is not None:
+            found.append(Setting(long_name(one), context.params[str(one.name)], source))
+    return found
 
 
 class Terms(NamedTuple):

@@ -10,14 +10,21 @@ import click
 from ckptctl.cli import options
 from ckptctl.errors import UnreadableError
 from ckptctl.tensors import render
-from ckptctl.tensors.elements import SUMMARISED, check_decodable, read_elements, read_graph, read_summary
+from ckptctl.tensors.elements import (
+    SUMMARISED,
+    check_decodable,
+    read_elements,
+    read_graph,
+    read_summary,
+    read_variables,
+)
 from ckptctl.tensors.listing import SORT_KEYS, Listing, Tensor, open_listing
 from ckptctl.tensors.printing import full_text, summary_text
 from ckptctl.tensors.statistics import is_floating, statistics_of
 from ckptctl.tensors.tree import name_tree, object_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def _not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -37,7 +44,7 @@ def _not_empty(ctx: click.Context, param: click.Parameter, value: str | None) ->
     "--match",
     metavar="GLOB",
     callback=_not_empty,
-    help="Only tensors of such names; * and ? stand for anything.",
+    help="Only tensors of such names, else of variables that are called so; * and ? stand for anything.",
 )
 @click.option("--tree", is_flag=True, help="The objects that hold the tensors, with optimizer slots.")
 @click.option(
@@ -63,11 +70,12 @@ def command(
 ) -> None:
     """Shows the tensors of CHECKPOINT: its prefix, or any of its files.
 
-    A name may be given without its /.ATTRIBUTES/VARIABLE_VALUE, as the table has it.
+    A name may be given without its /.ATTRIBUTES/VARIABLE_VALUE, as the table has it; or be what the variable
+    itself is called, as --tree shows it.
 
     \b
-    Exit codes: 0 fine; 2 usage; 3 no such checkpoint or tensor, or it cannot be read,
-    or is too large to be shown whole; 130 interrupted.
+    Exit codes: 0 fine; 2 usage; 3 no such checkpoint or tensor, or it cannot be
+    read, or is too large to be shown whole; 130 interrupted.
 
     \b
     Example:  ckptctl show run1/ckpt-3 --match '*kernel*' --stats
@@ -81,17 +89,29 @@ def command(
         if tree:
             _tree(listing, form, as_json=as_json)
         elif tensor is not None:
-            _values(listing, listing.find(tensor), as_json=as_json, full=full)
+            _values(
+                listing, listing.find(tensor, lambda: read_variables(listing)), as_json=as_json, full=full
+            )
         else:
+            variables: dict[str, str] = {}
             tensors = list(listing.tensors.values()) if match is None else listing.matching(match)
             if match is not None and not tensors:
-                where = shlex.quote(listing.path)
-                raise UnreadableError(
-                    f"{listing.path}: no tensor's name fits {match}; `ckptctl show {where}` lists them"
-                )
+                variables = read_variables(listing)
+                tensors = _called(listing, match, variables)
             if sort is not None:
                 tensors.sort(key=SORT_KEYS[sort])
-            (_statistics if stats else _table)(listing, tensors, form, as_json=as_json)
+            (_statistics if stats else _table)(listing, tensors, variables, form, as_json=as_json)
+
+
+def _called(listing: Listing, match: str, variables: Mapping[str, str]) -> list[Tensor]:
+    """The tensors of variables whose own name fits, where no tensor's does."""
+    tensors = listing.called(match, variables)
+    if not tensors:
+        raise UnreadableError(
+            f"{listing.path}: no tensor's name fits {match}, and no variable's; "
+            f"`ckptctl show --tree {shlex.quote(listing.path)}` lists both"
+        )
+    return tensors
 
 
 def _exclude(option: str, *, given: bool, others: dict[str, bool]) -> None:
@@ -100,15 +120,19 @@ def _exclude(option: str, *, given: bool, others: dict[str, bool]) -> None:
             raise click.UsageError(f"{option} and {other} do not go together")
 
 
-def _table(listing: Listing, tensors: Sequence[Tensor], form: str, *, as_json: bool) -> None:
+def _table(
+    listing: Listing, tensors: Sequence[Tensor], variables: Mapping[str, str], form: str, *, as_json: bool
+) -> None:
     if as_json:
         click.echo(render.dump(render.listing_json(listing, tensors)))
         return
     _heading(render.summary(listing, tensors))
-    click.echo(render.tensor_table(listing, tensors, form))
+    click.echo(render.tensor_table(listing, tensors, variables, form))
 
 
-def _statistics(listing: Listing, tensors: Sequence[Tensor], form: str, *, as_json: bool) -> None:
+def _statistics(
+    listing: Listing, tensors: Sequence[Tensor], variables: Mapping[str, str], form: str, *, as_json: bool
+) -> None:
     check_decodable(listing)
     found = {tensor.name: statistics_of(listing, tensor) for tensor in tensors if is_floating(tensor)}
     if as_json:
@@ -119,7 +143,7 @@ def _statistics(listing: Listing, tensors: Sequence[Tensor], form: str, *, as_js
         click.echo(render.dump(document))
         return
     _heading(render.summary(listing, tensors))
-    click.echo(render.statistics_table(listing, found, form))
+    click.echo(render.statistics_table(listing, found, variables, form))
 
 
 def _tree(listing: Listing, form: str, *, as_json: bool) -> None:

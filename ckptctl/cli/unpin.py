@@ -17,7 +17,8 @@ def command(*, checkpoints: tuple[str, ...], as_json: bool) -> None:
 
     \b
     Exit codes: 0 fine; 2 usage; 3 neither there nor pinned, or unreadable;
-    4 refused, to protect data: the pins cannot be read, or another ckptctl is at work.
+    4 refused, to protect data: the pins cannot be read, or another ckptctl is at
+    work.
 
     \b
     Example:  ckptctl unpin runs/a/ckpt-12

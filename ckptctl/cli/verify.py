@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from ckptctl import model, naming, posix, render_verify
+from ckptctl import chronology, model, naming, posix, render_verify, statefile, tensorflow
 from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, Outcome, complain, none_here
 from ckptctl.cli.progress import Progress
 from ckptctl.errors import UnreadableError
 from ckptctl.model import Format
-from ckptctl.opened import OpenCheckpoint, find
+from ckptctl.opened import OpenCheckpoint, find, place
 from ckptctl.scan import scan_open
 from ckptctl.verify import Level, Verdict, VerdictStatus, open_scanned, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ckptctl.model import Checkpoint, Directory
     from ckptctl.posix import OpenDirectory
@@ -74,8 +74,9 @@ def command(
     some cannot be rebuilt without the program that saved it, so the restore is not proven. That is no fault.
 
     \b
-    Exit codes: 0 all pass, or are readable; 1 something is wrong with one; 2 usage;
-    3 one is not there, or cannot be read, or TensorFlow does not start; 130 interrupted.
+    Exit codes: 0 all pass, or are readable; 1 something is wrong with one;
+    2 usage; 3 one is not there, or cannot be read, or TensorFlow does not start;
+    130 interrupted.
 
     \b
     Examples:  ckptctl verify --finite runs/a runs/b/ckpt-7
@@ -120,8 +121,8 @@ class _Target:
 
     @property
     def path(self) -> str:
-        """Its path, as TensorFlow takes it."""
-        return os.path.join(self.directory, self.name)
+        """Its path."""
+        return self.name if self.directory == "." else os.path.join(self.directory, self.name)
 
     @property
     def bytes(self) -> int:
@@ -149,6 +150,8 @@ def _find(directory: OpenDirectory, name: str) -> OpenCheckpoint:
     try:
         return find(directory, name, follow=True)
     except UnreadableError:
+        if name == naming.STATE_FILE:
+            raise
         entries = os.listdir(directory.fd)
         data = [name] if name in entries else sorted(entry for entry in entries if _is_v1_shard(entry, name))
         if not data:
@@ -165,32 +168,47 @@ def _targets(paths: tuple[str, ...], outcome: Outcome, *, recursive: bool) -> It
     for path in paths:
         # A checkpoint may be called as a directory is; a slash behind the name says which is meant.
         if not os.path.isdir(path) or os.path.lexists(f"{path}.index"):
-            directory, name = os.path.split(naming.prefix_of(path))
-            yield _Target(directory or ".", name)
+            yield _Target(*place(path))
             continue
-        empty = True
-        for found in _directories(path, outcome, recursive=recursive):
+        empty, here = True, Outcome()
+        for found in _directories(path, here, recursive=recursive):
             for one in found.checkpoints:
                 empty = False
                 yield _Target(found.path, one.name, one)
-        if empty:
-            complain(none_here(path))
-            outcome.add(Exit.UNREADABLE)
+        if empty and here.code is Exit.FINE:  # else it has been said what is the matter
+            complain(none_here(path, "ckptctl verify -r {}", recursive=recursive))
+            here.add(Exit.UNREADABLE)
+        outcome.add(here.code)
 
 
 def _directories(path: str, outcome: Outcome, *, recursive: bool) -> Iterator[Directory]:
-    """Scans without reading a state file: what is on the disk is verified, whatever a state says."""
+    """Scans as if there were no state file: what is on the disk is verified, whatever a state says."""
     waiting = [path]
     while waiting:
         here = waiting.pop()
         with outcome.directory():
             with posix.open_directory(here) as directory:
                 found = scan_open(directory, model.ABSENT)
+                steps = [one.step for one in found.checkpoints if one.step is not None]
+                if steps != sorted(steps):
+                    found = replace(found, checkpoints=_as_listed(directory, found.checkpoints))
             yield found
             if recursive:
                 waiting.extend(
                     os.path.join(here, name) for name in sorted(found.subdirectories, reverse=True)
                 )
+
+
+def _as_listed(directory: OpenDirectory, checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """Checkpoints in the order in which `ls` has them: in a copy that lost the times the state file knows it.
+
+    The order is all that it is asked for, so protobuf's parser will do, which is there in no time.
+    """
+    tensorflow.use(tensorflow.Reader.PROTOBUF)
+    state, snapshot = statefile.read(directory, naming.STATE_FILE)
+    if snapshot is not None:
+        snapshot.close()
+    return tuple(chronology.oldest_first(checkpoints, state))
 
 
 def _show(verdicts: list[Verdict], level: Level, form: str, *, restored: bool) -> None:

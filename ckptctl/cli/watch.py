@@ -93,9 +93,9 @@ def command(
     Under systemd (Type=notify) it tells when it is ready and how things stand, and answers the watchdog.
 
     \b
-    Exit codes: 0 stopped by a signal; 2 usage; 3 a DIR is not a directory or cannot be
-    read, or TensorFlow cannot be loaded; 4 another watch was given the same DIR; one that
-    was given a DIR above or below it is not noticed.
+    Exit codes: 0 stopped by a signal; 2 usage; 3 a DIR is not a directory or
+    cannot be read, or TensorFlow cannot be loaded; 4 another watch was given the
+    same DIR; one that was given a DIR above or below it is not noticed.
 
     \b
     Example:  ckptctl watch --keep 3 -r runs

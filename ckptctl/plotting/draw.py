@@ -343,7 +343,8 @@ class _Painter:
 
     def _scatter(self, axes: Axes, height: Callable[[Mark], float | None], panel: str) -> None:
         """The marks, kind by kind: what goes first, so that what stays lies above it."""
-        for lane in (Lane.ABSENT, Lane.GOES, Lane.COMPLETE, Lane.KEPT, Lane.SAVING, Lane.BROKEN):
+        on_top = (Lane.SAVING, Lane.UNREADABLE, Lane.BROKEN)
+        for lane in (Lane.ABSENT, Lane.GOES, Lane.COMPLETE, Lane.KEPT, *on_top):
             marks = [mark for mark in self._picture.marks if mark.look is lane]
             self._plot(axes, marks, height, LOOKS[lane], f"{panel}-{lane.name.lower()}")
 

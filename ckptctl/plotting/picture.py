@@ -41,6 +41,7 @@ class Lane(enum.Enum):
     COMPLETE = "complete"
     SAVING = "being saved"
     BROKEN = "broken"
+    UNREADABLE = "cannot be read"
     ABSENT = "not there"
     """Missing or foreign: the state file lists it."""
 
@@ -49,6 +50,7 @@ _LANES = {
     Status.COMPLETE: Lane.COMPLETE,
     Status.SAVING: Lane.SAVING,
     Status.BROKEN: Lane.BROKEN,
+    Status.UNREADABLE: Lane.UNREADABLE,
     Status.MISSING: Lane.ABSENT,
     Status.FOREIGN: Lane.ABSENT,
 }

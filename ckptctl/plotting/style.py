@@ -54,6 +54,7 @@ LOOKS = {
     Lane.COMPLETE: Look("o", _BLUE, _BLUE),
     Lane.SAVING: Look("^", PAPER, _GREY, 1.1, 5.0),
     Lane.BROKEN: Look("X", _RED, PAPER, 1.5, 5.0),
+    Lane.UNREADABLE: Look("v", PAPER, _RED, 1.1, 5.0),
     Lane.ABSENT: Look("x", _GREY, _GREY),
 }
 LATEST = Look("o", "none", INK, 1.9, 5.0)

@@ -76,6 +76,19 @@ def read_layers(listing: Listing) -> dict[str, str]:
     return {}
 
 
+def read_variables(listing: Listing) -> dict[str, str]:
+    """Tells what the variables of tensors are called themselves, if the object graph can be read.
+
+    Returns:
+        The variable's name, such as `sequential/dense/kernel`, by the tensor's key; empty without a graph.
+    """
+    with contextlib.suppress(CkptctlError):
+        graph = read_graph(listing)
+        attributes = () if graph is None else (one for node in graph.nodes for one in node.attributes)
+        return {one.checkpoint_key: one.full_name for one in attributes}
+    return {}
+
+
 def read_elements(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
     """Reads a tensor whole. See `ckptctl.bundle.values.read_tensor`.
 
@@ -87,9 +100,9 @@ def read_elements(listing: Listing, tensor: Tensor) -> np.ndarray[Any, Any]:
     if entry.elements > MAX_ELEMENTS or (tensor.bytes or 0) > MAX_BYTES:
         raise UnreadableError(
             f"{listing.path}: tensor {tensor.name!r} has {format_count(entry.elements, 'element')} in "
-            f"{format_bytes(tensor.bytes or 0)}; all of them are shown of up to {MAX_ELEMENTS:,} in "
-            f"{format_bytes(MAX_BYTES)}. Without --full there is a summary; `ckptctl show --stats` reads "
-            "numbers piece by piece; `tf.train.load_checkpoint` gives the tensor to a program"
+            f"{format_bytes(tensor.bytes or 0)}; --full prints at most {MAX_ELEMENTS:,} in "
+            f"{format_bytes(MAX_BYTES)}. Leave out --full for a summary, or: "
+            f"`ckptctl show --stats {shlex.quote(listing.path)}`"
         )
     with _told(listing):
         return read_tensor(index, entry, listing.checkpoint.shard)

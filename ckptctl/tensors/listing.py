@@ -19,7 +19,7 @@ from ckptctl.model import Format
 from ckptctl.opened import OpenCheckpoint, open_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from ckptctl.bundle.entries import TensorEntry
 
@@ -102,15 +102,39 @@ class Listing:
             if fnmatchcase(name, pattern) or fnmatchcase(name.removesuffix(VALUE_SUFFIX), pattern)
         ]
 
-    def find(self, name: str) -> Tensor:
-        """The tensor of a name, in full or without `VALUE_SUFFIX`.
+    def called(self, pattern: str, variables: Mapping[str, str]) -> list[Tensor]:
+        """The tensors of variables whose own name fits a pattern.
+
+        Args:
+            pattern: See `matching`.
+            variables: What they are called, by the name of the tensor.
+        """
+        return [
+            tensor
+            for name, tensor in self.tensors.items()
+            if name in variables and fnmatchcase(variables[name], pattern)
+        ]
+
+    def find(self, name: str, variables: Callable[[], Mapping[str, str]]) -> Tensor:
+        """The tensor of a name, in full or without `VALUE_SUFFIX`, or else that of a variable of that name.
+
+        Args:
+            name: The name.
+            variables: Tells what the variables are called, by the name of the tensor.
 
         Raises:
-            UnreadableError: There is none; the message names the nearest.
+            UnreadableError: There is none, or several variables are called so; the message names the nearest.
         """
         found = self.tensors.get(name) or self.tensors.get(name + VALUE_SUFFIX)
         if found is None:
-            near = " or ".join(_nearest(name, self.tensors))
+            own = variables()
+            called = [tensor for tensor in self.tensors.values() if own.get(tensor.name) == name]
+            if len(called) == 1:
+                return called[0]
+            names = [tensor.name for tensor in called] or (
+                _nearest(name, self.tensors) or _nearest(name, own.values())
+            )
+            near = " or ".join(names)
             hint = f"did you mean {near}?" if near else f"`ckptctl show {shlex.quote(self.path)}` lists them"
             raise UnreadableError(f"{self.path}: no tensor {name}; {hint}")
         return found

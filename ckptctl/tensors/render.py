@@ -67,8 +67,8 @@ def summary(listing: Listing, tensors: Sequence[Tensor]) -> str:
     return render.escape(f"{listing.path}: {', '.join(parts)}")
 
 
-def tensor_table(listing: Listing, tensors: Iterable[Tensor], form: str) -> str:
-    """The table of `show`."""
+def tensor_table(listing: Listing, tensors: Iterable[Tensor], variables: Mapping[str, str], form: str) -> str:
+    """The table of `show`; with a column of what the variables are called, where that is told."""
     short = short_names(listing.tensors)
     rows = [
         (
@@ -78,20 +78,28 @@ def tensor_table(listing: Listing, tensors: Iterable[Tensor], form: str) -> str:
             f"{tensor.parameters:,}",
             "" if tensor.bytes is None else f"{tensor.bytes:,}",
             _shards(tensor),
+            *([variables.get(tensor.name, "")] if variables else []),
         )
         for tensor in tensors
     ]
-    return table(rows, _HEADERS, form, right=(3, 4))
+    return table(rows, (*_HEADERS, *(["variable"] if variables else [])), form, right=(3, 4))
 
 
-def statistics_table(listing: Listing, found: Mapping[str, Statistics], form: str) -> str:
-    """The table of `show --stats`."""
+def statistics_table(
+    listing: Listing, found: Mapping[str, Statistics], variables: Mapping[str, str], form: str
+) -> str:
+    """The table of `show --stats`; with `variables` as in `tensor_table`."""
     short = short_names(listing.tensors)
     rows = [
-        (short[name], *[_number(getattr(one, column)) for column in _STATISTICS])
+        (
+            short[name],
+            *[_number(getattr(one, column)) for column in _STATISTICS],
+            *([variables.get(name, "")] if variables else []),
+        )
         for name, one in found.items()
     ]
-    return table(rows, ("name", *_STATISTICS), form, right=range(1, 8))
+    headers = ("name", *_STATISTICS, *(["variable"] if variables else []))
+    return table(rows, headers, form, right=range(1, 8))
 
 
 def tensor_line(tensor: Tensor) -> str:
@@ -177,16 +185,26 @@ def diff_summary(diff: Diff) -> list[str]:
     share = diff.total()
     tensors = f"{share.changed_tensors:,} of {format_count(share.tensors, 'tensor')}"
     parameters = f"{share.changed_parameters:,} of {format_count(share.parameters, 'parameter')}"
-    lines = [f"{tensors} and {parameters} ({_percent(share)}) differ between {diff.a} and {diff.b}"]
-    unknown = len(diff.of(Kind.UNKNOWN))
+    unknown = diff.of(Kind.UNKNOWN)
+    lines, of = [], f" of {diff.a} and {diff.b}"
+    if len(unknown) < share.tensors or not unknown:  # else that none differs would be no news
+        lines = [f"{tensors} and {parameters} ({_percent(share)}) differ between {diff.a} and {diff.b}"]
+        of = ""
     if unknown:
-        lines.append(
-            f"the values of {format_count(unknown, 'tensor')} may differ or not: V1 stores no checksums, and "
-            "those of other slices or another byte order do not compare"
-        )
+        count = f"{len(unknown):,} of {format_count(share.tensors, 'tensor')}{of}"
+        lines.append(f"{count} cannot be compared: {_why_unknown(unknown)}")
     if any(one.name == _GRAPH for one in diff.of(Kind.VALUES)):
         lines.append("the object graph differs: the objects themselves, or what they are called")
     return [render.escape(line) for line in lines]
+
+
+def _why_unknown(unknown: Iterable[Comparison]) -> str:
+    stored = {all(tensor is None or tensor.parts for tensor in (one.a, one.b)) for one in unknown}
+    told = {
+        False: "V1 stores no checksums",
+        True: "checksums of other slices, or of another byte order, do not compare",
+    }
+    return "; ".join(words for which, words in told.items() if which in stored)
 
 
 def _percent(share: Share) -> str:
