@@ -432,7 +432,10 @@ def test_names_to_protect(tmp_path: Path, invoke: Invoke, pattern: str, known: b
     assert ("names no checkpoint" in result.stderr) is not known
     assert (fabricate.contents(tmp_path) == before) is not known
     result = invoke("explain", "--keep=1", "--protect", pattern, str(run), str(other))
-    told = f"names no checkpoint in {run}, {other}; `ckptctl ls` shows the names\n"
+    told = (
+        f"names no checkpoint in {run}, {other}: it may be misspelt, so nothing was done; `ckptctl ls` shows "
+        "the names\n"
+    )
     assert (result.exit_code, result.stderr.endswith(told)) == ((0, False) if known else (2, True))
 
 

@@ -50,8 +50,8 @@ def command(
     --older-than: best run this when no trainer is about to begin.
 
     \b
-    Exit codes: 0 fine; 1 something could not be deleted, or not all of this be written out;
-    2 usage; 3 not there or unreadable; 4 refused, to protect data;
+    Exit codes: 0 fine; 1 something could not be deleted, or not all of this be
+    written out; 2 usage; 3 not there or unreadable; 4 refused, to protect data;
     130 stopped by Ctrl-C, 143 by SIGTERM.
 
     \b

@@ -58,7 +58,7 @@ def command(
     4 refused: which is the newest is not clear; 130 interrupted.
 
     \b
-    Example:  python train.py --restore "$(ckptctl latest --verified runs/a)"
+    Example:  ckpt=$(ckptctl latest --verified runs/a) && train --restore "$ckpt"
     """  # noqa: D301 - \b is Click's mark for a paragraph that is left as it is
     if verified and level == "quick" and not options.is_default("level"):
         raise click.UsageError(
