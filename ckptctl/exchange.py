@@ -7,14 +7,21 @@ our writing it may speak, and a plain rename of ours would then wipe out what it
 2. write the edited text to a temporary name beside it;
 3. **exchange** the two names. What now lies under the temporary name is exactly what we replaced;
 4. if that is *expected* (the same inode, compared while we hold both open, with the same text): done, unlink
-   it. If it is not, the trainer spoke in between. Its words win: edit *those*, and go to 2, this time
-   expecting our own file to come out.
+   it. If it is another file, the trainer spoke in between. Its words win: edit *those*, and go to 2, this
+   time expecting our own file to come out. If it is *expected* with another text, or a new file that is
+   empty, somebody writes it in place (a copy, an editor): that very file has its name again, and we refuse.
 
 Why no update is lost: a text leaves the file's name only by the trainer's own rename, which it means, or by
 our exchange, which hands it to us. We end only when what came out is what our text was made from, or a text
 of ours; every other text is carried into the next one. The name is never absent. The text is on the disk
 before it counts: where an fsync fails, nobody knows what the disk holds, and a second one would not tell
 either, so the writer's own last words are given their place again.
+
+Who writes in place goes on writing to the file that they opened, whatever it is called by then, so no copy of
+its text will do: a file that was written to since it was read is not unlinked. The last look at that comes
+just before the unlink. Who has opened the file before our exchange and writes to it after that look (one who
+did not cut it to nothing at once, for that would have been seen) is not heard, and cannot be: no call of
+Linux unlinks a file on condition that nobody has it open.
 
 Why TensorFlow's readers are not disturbed: its reader opens the file, then asks for the size *by name*. If
 that size is smaller than the file that it opened, it reads a cut text, ignores the state, and a training
@@ -148,8 +155,9 @@ def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot]
         PermissionError: The new file cannot be given the old one's owner. Nothing was changed.
         OSError: The new file cannot be written. If that is so after the writer spoke, its words lie under a
             temporary name until `recover` puts them back.
-        RefusedError: Something that is not a regular file came in between; it was put back. Or nobody knows
-            whether the new text is on the disk: then the writer's own last words were put back.
+        RefusedError: Something that is not a regular file came in between; it was put back. Or the file is
+            being written in place, or nobody knows whether the new text is on the disk: then the writer's own
+            last words were put back.
     """
     return _carry(directory, name, expected=base, words=base, edit=edit)
 
@@ -211,6 +219,9 @@ def _recover_one(directory: int, name: str, entry: str, said: re.Match[str]) -> 
                 return
             with contextlib.closing(current):
                 if (f"{current.stat.st_ino:x}", current.digest) == (said["inode"], said["digest"]):
+                    if not found.text:  # somebody writes it in place
+                        _put_back(directory, name, entry, current, found)
+                        return
                     _carry(directory, name, current, found, lambda words: words.text, under=entry).close()
                     return
     os.unlink(entry, dir_fd=directory)
@@ -248,6 +259,10 @@ def _carry(
             opened.append(out)
             # The writer's last words are in the file or in `out`; those before are done with.
             superseded += [] if under is None else [under]
+            if _is_unfinished(out, expected):
+                _put_back(directory, name, temporary, ours, out)
+                _unlink(directory, superseded)
+                raise _written_in_place(name)
             if out.is_same(expected):
                 try:
                     posix.sync(ours.fd)
@@ -260,6 +275,11 @@ def _carry(
                     raise RefusedError(
                         f"{name} cannot be written to the disk ({posix.reason(error)}), and is as it was"
                     ) from error
+                for last, its in ((out, temporary), (words, under or temporary)):
+                    if not last.is_unchanged():
+                        _put_back(directory, name, its, ours, last)
+                        _unlink(directory, {temporary, *superseded} - {its})
+                        raise _written_in_place(name)
                 _unlink(directory, [temporary, *superseded])
                 opened.remove(ours)
                 return ours
@@ -273,6 +293,20 @@ def _carry(
         _close(opened)
 
 
+def _is_unfinished(out: Snapshot, expected: Snapshot) -> bool:
+    """Whether what came out is no word yet, but a file to which somebody is writing.
+
+    A trainer's file has its text before it has its name. One that is empty was made under that name.
+    """
+    if os.path.samestat(out.stat, expected.stat):
+        return out.text != expected.text or not expected.is_unchanged()
+    return not out.text
+
+
+def _written_in_place(name: str) -> RefusedError:
+    return RefusedError(f"{name} is being written in place, and was left alone: try again when that is done")
+
+
 def _unlink(directory: int, names: Iterable[str]) -> None:
     for name in names:
         os.unlink(name, dir_fd=directory)
@@ -283,18 +317,25 @@ def _close(snapshots: Iterable[Snapshot]) -> None:
         snapshot.close()
 
 
-def _put_back(directory: int, name: str, temporary: str, expected: Snapshot, words: Snapshot) -> None:
-    """Gives the writer's words their place back as they are, where no text can be written (a full disk)."""
+def _put_back(directory: int, name: str, temporary: str, ours: Snapshot, words: Snapshot) -> None:
+    """Gives the writer's words their place back as they are, in the file that they were written to.
+
+    Once something else than our text has come out, that is newer than `words`, which it replaced, and has to
+    have the place: what comes out next is `words` again, whatever is being written to it, or newer still.
+    """
     opened = []
     try:
-        while True:
+        posix.exchange(directory, temporary, name)
+        out = Snapshot.take(directory, temporary)
+        opened.append(out)
+        done = out.is_same(ours)
+        while not done:
+            expected, words = words, out
             posix.exchange(directory, temporary, name)
             out = Snapshot.take(directory, temporary)
             opened.append(out)
-            if out.is_same(expected):
-                os.unlink(temporary, dir_fd=directory)
-                return
-            expected, words = words, out  # newer words came out: theirs is the place
+            done = os.path.samestat(out.stat, expected.stat)
+        os.unlink(temporary, dir_fd=directory)
     finally:
         _close(opened)
 

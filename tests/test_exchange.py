@@ -191,11 +191,130 @@ def test_recovery_leaves_another_state_file_alone(tmp_path: Path, directory: int
 
 
 def test_in_place_edit_is_a_word_too(tmp_path: Path, directory: int) -> None:
-    """A state that was written over in place, without a rename, is noticed by its text."""
+    """A state that was written over in place is noticed by its text, and stays that very file."""
+    state = tmp_path / NAME
+    inode = state.stat().st_ino
     with contextlib.closing(Snapshot.take(directory, NAME)) as base:
-        (tmp_path / NAME).write_bytes(b"word 1\n" + VICTIM)
-        exchange.replace(directory, NAME, base, without_victim).close()
-    assert (tmp_path / NAME).read_bytes().startswith(b"word 1\n")
+        state.write_bytes(b"word 1\n" + VICTIM)
+        with pytest.raises(RefusedError, match="written in place"):
+            exchange.replace(directory, NAME, base, without_victim)
+    assert (state.stat().st_ino, state.read_bytes()) == (inode, b"word 1\n" + VICTIM)
+    assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("made", ["cut", "made anew"])
+def test_writer_in_place_may_begin_and_end_at_any_moment(tmp_path: Path, directory: int, made: str) -> None:
+    """A copy or an editor opens the file that is there, or a new one, and has its text written only later."""
+    count = calls_of_one_replacement(tmp_path)
+    state = tmp_path / NAME
+    refused = tmp_path / "refused"
+    for begin, end in itertools.combinations(range(count), 2):
+        state.write_bytes(b"word 0\n" + VICTIM)
+        writer: list[int] = []
+
+        def before(call: int, begin: int = begin, end: int = end, writer: list[int] = writer) -> None:
+            if call == begin:
+                if made == "made anew":
+                    state.unlink()
+                writer.append(os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+            if call == end:
+                os.pwrite(writer[0], b"word 1\n" + VICTIM, 0)
+
+        def work(moments: tuple[int, int] = (begin, end), writer: list[int] = writer) -> None:
+            try:
+                exchange.replace(directory, NAME, base, without_victim).close()
+            except RefusedError:
+                refused.touch()
+            except FileNotFoundError:  # between unlink and open
+                assert made == "made anew"
+            if writer:
+                os.pwrite(writer[0], b"word 1\n" + VICTIM, 0)
+                assert state.read_bytes().startswith(b"word 1\n"), moments
+            assert not private(tmp_path), moments
+
+        with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+            steps.in_child(work, before)
+    assert refused.exists()
+
+
+def test_kill_beside_a_writer_in_place(tmp_path: Path, directory: int) -> None:
+    """Wherever we are killed, what is written in place has the state's name after the recovery."""
+    count = calls_of_one_replacement(tmp_path)
+    state = tmp_path / NAME
+    kills = 0
+    for begin, killed_at in itertools.combinations_with_replacement(range(count + 2), 2):
+        state.write_bytes(b"word 0\n" + VICTIM)
+        writer = os.open(state, os.O_WRONLY)
+
+        def before(call: int, begin: int = begin, killed_at: int = killed_at, writer: int = writer) -> None:
+            if call == begin and os.path.samestat(state.stat(), os.fstat(writer)):
+                os.truncate(writer, 0)
+            if call == killed_at:
+                steps.kill()
+
+        def work() -> None:
+            with contextlib.suppress(RefusedError):
+                exchange.replace(directory, NAME, base, without_victim).close()
+
+        with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+            kills += steps.in_child(work, before) == -signal.SIGKILL
+        cut = os.fstat(writer).st_size == 0
+        exchange.recover(directory, NAME, sorted(private(tmp_path)))
+        os.pwrite(writer, b"word 1\n", 0)
+        os.close(writer)
+        assert state.read_bytes().startswith(b"word 1\n" if cut else b"word 0\n"), (begin, killed_at)
+        assert not private(tmp_path)
+    assert kills > 40
+
+
+def test_trainer_speaks_while_a_file_that_is_written_in_place_is_put_back(
+    tmp_path: Path, directory: int
+) -> None:
+    """Its word, which replaced that file, stands, though the other goes on writing."""
+    state = tmp_path / NAME
+    writer = os.open(state, os.O_WRONLY)
+
+    def act(number: int) -> None:
+        if number == 0:
+            os.truncate(writer, 0)
+        if number == 1:
+            speak(tmp_path, 2)
+        if number == 2:
+            os.pwrite(writer, b"word 1\n", 0)
+
+    with before_each_exchange(act), pytest.raises(RefusedError, match="written in place"):
+        replace(directory)
+    os.close(writer)
+    assert state.read_bytes() == b"word 2\n" + VICTIM
+    assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["alone", "the trainer speaks"])
+def test_last_look_before_the_old_file_goes(tmp_path: Path, directory: int, speaks: bool) -> None:  # noqa: FBT001 - a parameter
+    """Whoever had the file open before the exchange, and writes while the disk is waited for, is heard."""
+    state = tmp_path / NAME
+    fsync = os.fsync
+    writer: list[int] = []
+
+    def open_it(number: int) -> None:
+        if speaks and number == 0:
+            speak(tmp_path, 1)
+        if not writer:
+            writer.append(os.open(state, os.O_WRONLY))
+
+    def waited(fd: int) -> None:
+        if writer:
+            os.pwrite(writer[0], b"word 2 and more\n", 0)
+        fsync(fd)
+
+    with before_each_exchange(open_it), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", waited)
+        with pytest.raises(RefusedError, match="written in place"):
+            replace(directory)
+    assert state.read_bytes().startswith(b"word 2 and more\n")
+    assert os.path.samestat(state.stat(), os.fstat(writer[0]))
+    os.close(writer[0])
+    assert not private(tmp_path)
 
 
 def test_same_words_said_again_are_heard(tmp_path: Path, directory: int) -> None:
