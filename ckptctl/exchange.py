@@ -28,13 +28,21 @@ that size is smaller than the file that it opened, it reads a cut text, ignores 
 script that asks at that moment starts from scratch. So a new text is padded to the length of the one it
 replaces, and somewhat beyond: what it really replaces may be the writer's next one.
 
-What a kill leaves: the temporary name tells what we put there (inode and digest) and the digest of what was
-expected to come out. At the next start `recover` looks at what lies under it:
+What a kill leaves: the temporary name tells the digests of what we put there and of what was expected to come
+out (and our file's inode number, so that no two of these names are ever the same). At the next start
+`recover` looks at what lies under it:
 
 - our own text: the exchange had not happened, or ours came out again after a later one: drop it;
 - what was expected: the exchange was done: drop it;
 - anything else is the trainer's word. If our text still has the file's name, the trainer has said nothing
   since: a copy takes its place, by the same steps as above. If not, the trainer has spoken again: drop it.
+
+Our text is known by its digest alone, since a directory that is copied or restored after the kill has other
+inode numbers. Could that cost a word? Only if a text with our digest were a word later than the one in hand.
+No trainer writes such a text: ours ends in a comment, or is far longer than all that the trainer has said,
+and a trainer writes no comments, and speaks only with a new checkpoint. So what has our text under another
+number is a copy of it. Even one that somebody kept and puts back is no later word: it says what the trainer
+had said before the word in hand.
 """
 
 from __future__ import annotations
@@ -63,7 +71,7 @@ _TIDY_ROUNDS = 50
 a fast writer speaks again."""
 
 _TEMPORARY = re.compile(
-    re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
+    re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-[0-9a-f]{1,16}"
     r"-(?P<digest>[0-9a-f]{16})-(?P<expected>[0-9a-f]{16})"
 )
 
@@ -218,7 +226,7 @@ def _recover_one(directory: int, name: str, entry: str, said: re.Match[str]) -> 
                 posix.rename_new(directory, entry, name)
                 return
             with contextlib.closing(current):
-                if (f"{current.stat.st_ino:x}", current.digest) == (said["inode"], said["digest"]):
+                if current.digest == said["digest"]:
                     if not found.text:  # somebody writes it in place
                         _put_back(directory, name, entry, current, found)
                         return

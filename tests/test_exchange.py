@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -502,6 +503,20 @@ def test_inode_that_another_file_has_by_now_is_not_ours(tmp_path: Path, director
     exchange.recover(directory, NAME, private(tmp_path))
     assert (tmp_path / NAME).read_bytes() == b"word 2\n" + VICTIM
     assert not private(tmp_path)
+
+
+def test_directory_that_was_copied_after_a_kill(tmp_path: Path) -> None:
+    """A copy has other inode numbers: what the trainer had said has the state's name there too."""
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    (run / NAME).write_bytes(b"word 0\n" + VICTIM)
+    with posix.open_directory(str(run)) as opened:
+        killed_at_the_exchange(run, opened.fd, done=True)
+    shutil.copytree(run, copy)
+    with posix.open_directory(str(copy)) as opened:
+        exchange.recover(opened.fd, NAME, private(copy))
+    assert (copy / NAME).read_bytes().startswith(b"word 1\n" + VICTIM)
+    assert not private(copy)
 
 
 def test_text_of_ours_is_no_word(tmp_path: Path, directory: int) -> None:
