@@ -50,18 +50,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ckptctl import posix
 from ckptctl.errors import RefusedError
 from ckptctl.naming import PRIVATE_PREFIX, UNFINISHED
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-MAX_BYTES = 32 * 1024 * 1024
-"""The largest file that is read: over 100,000 checkpoints with timestamps."""
 
 _SLACK = 4096
 """Bytes by which the writer's next text may be longer than its last."""
@@ -70,79 +67,11 @@ _TIDY_ROUNDS = 50
 """After how many rounds temporary files are removed before the end: in between it would cost time, in which
 a fast writer speaks again."""
 
+_IN_PLACE = "is being written in place, and was left alone: try again when that is done"
 _TEMPORARY = re.compile(
     re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-[0-9a-f]{1,16}"
     r"-(?P<digest>[0-9a-f]{16})-(?P<expected>[0-9a-f]{16})"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A file held open, and the text that it had when it was opened. Close it.
-
-    As long as it is held open its inode number cannot be given to another file.
-
-    Attributes:
-        fd: Its descriptor.
-        text: Its bytes.
-        stat: What fstat said.
-    """
-
-    fd: int
-    text: bytes
-    stat: os.stat_result
-
-    @classmethod
-    def take(cls, directory: int, name: str) -> Snapshot:
-        """Opens and reads a file.
-
-        Args:
-            directory: A descriptor.
-            name: The file's name in it.
-
-        Raises:
-            OSError: It cannot be opened or read.
-            RefusedError: It is not a regular file, or too large to be read.
-        """
-        fd = posix.open_regular(directory, name)
-        try:
-            stat = os.fstat(fd)
-            text = _read(fd, name)
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd, text, stat)
-
-    def close(self) -> None:
-        """Lets go of it."""
-        os.close(self.fd)
-
-    @property
-    def digest(self) -> str:
-        """Sixteen hexadecimal digits that stand for the text."""
-        import hashlib  # noqa: PLC0415 - OpenSSL takes as long to load as all of this module
-
-        return hashlib.sha256(self.text).hexdigest()[:16]
-
-    def is_unchanged(self) -> bool:
-        """Whether nobody has written to the file since it was read."""
-        now = os.fstat(self.fd)
-        return (now.st_size, now.st_mtime_ns) == (self.stat.st_size, self.stat.st_mtime_ns)
-
-    def is_same(self, other: Snapshot) -> bool:
-        """Whether it is the same file as another that is held open, with the same text."""
-        return os.path.samestat(self.stat, other.stat) and self.text == other.text
-
-    def is_current(self, directory: int, name: str) -> bool:
-        """Whether the name still leads to this file, not written to since."""
-        try:
-            now = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(now, self.stat) and (now.st_size, now.st_mtime_ns) == (
-            self.stat.st_size,
-            self.stat.st_mtime_ns,
-        )
 
 
 def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot], bytes]) -> Snapshot:
@@ -267,28 +196,22 @@ def _carry(
             opened.append(out)
             # The writer's last words are in the file or in `out`; those before are done with.
             superseded += [] if under is None else [under]
+            names = {temporary, *superseded}
             if _is_unfinished(out, expected):
-                _put_back(directory, name, temporary, ours, out)
-                _unlink(directory, superseded)
-                raise _written_in_place(name)
+                _leave(directory, name, names, ours, (temporary, out), _IN_PLACE)
             if out.is_same(expected):
+                said = (under or temporary, words)
                 try:
                     posix.sync(ours.fd)
                     posix.sync(directory)
                 except OSError as error:
-                    # What the disk holds is unknown now, and a second fsync would not tell either: the
-                    # writer's own file takes its place again.
-                    _put_back(directory, name, under or temporary, ours, words)
-                    _unlink(directory, {temporary, *superseded} - {under or temporary})
-                    raise RefusedError(
-                        f"{name} cannot be written to the disk ({posix.reason(error)}), and is as it was"
-                    ) from error
-                for last, its in ((out, temporary), (words, under or temporary)):
-                    if not last.is_unchanged():
-                        _put_back(directory, name, its, ours, last)
-                        _unlink(directory, {temporary, *superseded} - {its})
-                        raise _written_in_place(name)
-                _unlink(directory, [temporary, *superseded])
+                    # What the disk holds is unknown now, and a second fsync would not tell either.
+                    why = f"cannot be written to the disk ({posix.reason(error)}), and is as it was"
+                    _leave(directory, name, names, ours, said, why)
+                for held in ((temporary, out), said):
+                    if not held[1].is_unchanged():
+                        _leave(directory, name, names, ours, held, _IN_PLACE)
+                _unlink(directory, names)
                 opened.remove(ours)
                 return ours
             expected, words, under = ours, out, temporary
@@ -311,8 +234,13 @@ def _is_unfinished(out: Snapshot, expected: Snapshot) -> bool:
     return not out.text
 
 
-def _written_in_place(name: str) -> RefusedError:
-    return RefusedError(f"{name} is being written in place, and was left alone: try again when that is done")
+def _leave(
+    directory: int, name: str, names: set[str], ours: Snapshot, words: tuple[str, Snapshot], why: str
+) -> NoReturn:
+    """Gives the writer's own file its place again, removes what else there is, and refuses."""
+    _put_back(directory, name, words[0], ours, words[1])
+    _unlink(directory, names - {words[0]})
+    raise RefusedError(f"{name} {why}")
 
 
 def _unlink(directory: int, names: Iterable[str]) -> None:
@@ -331,19 +259,17 @@ def _put_back(directory: int, name: str, temporary: str, ours: Snapshot, words: 
     Once something else than our text has come out, that is newer than `words`, which it replaced, and has to
     have the place: what comes out next is `words` again, whatever is being written to it, or newer still.
     """
-    opened = []
+    opened: list[Snapshot] = []
+    expected = ours
     try:
-        posix.exchange(directory, temporary, name)
-        out = Snapshot.take(directory, temporary)
-        opened.append(out)
-        done = out.is_same(ours)
-        while not done:
-            expected, words = words, out
+        while True:
             posix.exchange(directory, temporary, name)
             out = Snapshot.take(directory, temporary)
             opened.append(out)
-            done = os.path.samestat(out.stat, expected.stat)
-        os.unlink(temporary, dir_fd=directory)
+            if os.path.samestat(out.stat, expected.stat) and (expected is not ours or out.text == ours.text):
+                os.unlink(temporary, dir_fd=directory)
+                return
+            expected, words = words, out
     finally:
         _close(opened)
 
@@ -392,20 +318,6 @@ def _write(
         os.unlink(unfinished, dir_fd=directory)
         raise
     return temporary, ours
-
-
-def _read(fd: int, name: str) -> bytes:
-    size = os.fstat(fd).st_size
-    if size > MAX_BYTES:
-        raise RefusedError(f"{name} holds {size:,} bytes: a state file has at most {MAX_BYTES:,}")
-    parts = []
-    got = 0
-    while part := os.pread(fd, MAX_BYTES + 1 - got, got):
-        parts.append(part)
-        got += len(part)
-        if got > MAX_BYTES:
-            raise RefusedError(f"{name} grows while it is read")
-    return b"".join(parts)
 
 
 def _length(words: Snapshot, expected: Snapshot) -> int:

@@ -41,10 +41,10 @@ from ckptctl.verify import Level
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckptctl.exchange import Snapshot
     from ckptctl.model import Directory
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
+    from ckptctl.snapshot import Snapshot
     from ckptctl.statefile import Memory
 
 _ATTEMPTS = 8

@@ -20,7 +20,7 @@ import steps
 
 from ckptctl import exchange, posix
 from ckptctl.errors import RefusedError
-from ckptctl.exchange import Snapshot
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
