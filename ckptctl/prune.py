@@ -330,9 +330,6 @@ class _Work:
                 break
             if name not in self.victims:
                 continue
-            if not removal.is_removable(max([file.name for file in decision.checkpoint.files], key=len)):
-                failed.append(Failure(name, "its name is too long to be deleted safely"))
-                continue
             try:
                 for file in decision.checkpoint.files:
                     freed += removal.remove(self.directory.fd, file)

@@ -149,12 +149,20 @@ def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: p
     assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
 
 
-def test_name_too_long_for_a_safe_deletion_is_reported(tmp_path: Path) -> None:
-    """A checkpoint that cannot be deleted as a whole is not begun."""
-    fabricate.run(tmp_path, 3, listed=0)
+def test_name_too_long_for_a_safe_deletion_stays(tmp_path: Path) -> None:
+    """A checkpoint that cannot be deleted as a whole is no victim: the plan says so, the state lists it."""
     name = "m" * 228 + "-0"
     fabricate.checkpoint(tmp_path, name, at=EPOCH - 100)
-    assert [failure.name for failure in prune(tmp_path, THREE).failed] == [name]
+    fabricate.run(tmp_path, 5)
+    names = [name, *(f"ckpt-{step}" for step in range(1, 6))]
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(names, timestamps=False))
+    planned = prune(tmp_path, THREE, dry_run=True).plan
+    report = prune(tmp_path, THREE)
+    (reasons,) = [decision.reasons for decision in planned.keep if decision.checkpoint.name == name]
+    assert reasons == ("its name is too long to be deleted safely",)
+    assert [decision.checkpoint.name for decision in planned.delete] == ["ckpt-1", "ckpt-2"]
+    assert (report.deleted, report.failed) == (("ckpt-1", "ckpt-2"), ())
+    assert [entry.name for entry in scan(tmp_path).state.entries] == [name, "ckpt-3", "ckpt-4", "ckpt-5"]
     assert name in fabricate.names(tmp_path)
 
 
