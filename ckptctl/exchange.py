@@ -28,21 +28,21 @@ that size is smaller than the file that it opened, it reads a cut text, ignores 
 script that asks at that moment starts from scratch. So a new text is padded to the length of the one it
 replaces, and somewhat beyond: what it really replaces may be the writer's next one.
 
-What a kill leaves: the temporary name tells the digests of what we put there and of what was expected to come
-out (and our file's inode number, so that no two of these names are ever the same). At the next start
-`recover` looks at what lies under it:
+What a kill leaves: the temporary name tells what we put there (inode and digest) and the digest of what was
+expected to come out. At the next start `recover` looks at what lies under it:
 
 - our own text: the exchange had not happened, or ours came out again after a later one: drop it;
 - what was expected: the exchange was done: drop it;
 - anything else is the trainer's word. If our text still has the file's name, the trainer has said nothing
   since: a copy takes its place, by the same steps as above. If not, the trainer has spoken again: drop it.
 
-Our text is known by its digest alone, since a directory that is copied or restored after the kill has other
-inode numbers. Could that cost a word? Only if a text with our digest were a word later than the one in hand.
-No trainer writes such a text: ours ends in a comment, or is far longer than all that the trainer has said,
-and a trainer writes no comments, and speaks only with a new checkpoint. So what has our text under another
-number is a copy of it. Even one that somebody kept and puts back is no later word: it says what the trainer
-had said before the word in hand.
+Our text is known by its digest, since a directory that is copied or restored after the kill has other inode
+numbers. Could that cost a word? Only if a text with our digest were a word later than the one in hand. No
+trainer writes such a text: ours ends in a comment, or is far longer than all that the trainer has said, and a
+trainer writes no comments, and speaks only with a new checkpoint. What has our text under another number is a
+copy of it; one that somebody kept and puts back says what the trainer had said before the word in hand. Only
+a later text of ours may be the same as an earlier one, under whose temporary name lies an older word. So the
+name that tells the right number decides, where there is one, and goes last; in a copy the latest word does.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ a fast writer speaks again."""
 
 _IN_PLACE = "is being written in place, and was left alone: try again when that is done"
 _TEMPORARY = re.compile(
-    re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-[0-9a-f]{1,16}"
+    re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
     r"-(?P<digest>[0-9a-f]{16})-(?P<expected>[0-9a-f]{16})"
 )
 
@@ -139,29 +139,51 @@ def recover(directory: int, name: str, names: Iterable[str]) -> None:
         OSError: Something cannot be read, written or removed; it is left for the next time.
         RefusedError: The same, of something that is not a regular file.
     """
+    left: dict[str, re.Match[str]] = {}
     for entry in names:
         if entry.startswith(UNFINISHED):
             os.unlink(entry, dir_fd=directory)
         elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):
-            _recover_one(directory, name, entry, match)
+            left[entry] = match
+    if left:
+        _recover(directory, name, left)
 
 
-def _recover_one(directory: int, name: str, entry: str, said: re.Match[str]) -> None:
+def _recover(directory: int, name: str, left: dict[str, re.Match[str]]) -> None:
+    """Gives the trainer's last word its place, if one of the temporary files is that, and drops the rest."""
+    words, written = set(), {}
+    for entry, said in left.items():
+        with contextlib.closing(Snapshot.take(directory, entry)) as found:
+            written[entry] = found.stat.st_mtime_ns
+            if found.digest not in {said["digest"], said["expected"]}:
+                words.add(entry)
+    by_age = sorted(left, key=written.__getitem__)
+    try:
+        current = Snapshot.take(directory, name)
+    except FileNotFoundError:
+        last = next((entry for entry in reversed(by_age) if entry in words), None)
+        if last is not None:
+            posix.rename_new(directory, last, name)
+    else:
+        with contextlib.closing(current):
+            number = f"{current.stat.st_ino:x}"
+            alike = [entry for entry in by_age if left[entry]["digest"] == current.digest]
+            ours = [entry for entry in alike if left[entry]["inode"] == number]
+            counting = ours or [entry for entry in alike if entry in words]
+            last = counting[-1] if counting else None
+            if last in words:
+                _restore(directory, name, current, last)
+            else:
+                last = None
+    _unlink(directory, left.keys() - {last})
+
+
+def _restore(directory: int, name: str, current: Snapshot, entry: str) -> None:
     with contextlib.closing(Snapshot.take(directory, entry)) as found:
-        if found.digest not in {said["digest"], said["expected"]}:
-            try:
-                current = Snapshot.take(directory, name)
-            except FileNotFoundError:
-                posix.rename_new(directory, entry, name)
-                return
-            with contextlib.closing(current):
-                if current.digest == said["digest"]:
-                    if not found.text:  # somebody writes it in place
-                        _put_back(directory, name, entry, current, found)
-                        return
-                    _carry(directory, name, current, found, lambda words: words.text, under=entry).close()
-                    return
-    os.unlink(entry, dir_fd=directory)
+        if found.text:
+            _carry(directory, name, current, found, lambda words: words.text, under=entry).close()
+        else:  # somebody is writing it in place
+            _put_back(directory, name, entry, current, found)
 
 
 def _carry(
@@ -211,7 +233,7 @@ def _carry(
                 for held in ((temporary, out), said):
                     if not held[1].is_unchanged():
                         _leave(directory, name, names, ours, held, _IN_PLACE)
-                _unlink(directory, names)
+                _unlink(directory, [*superseded, temporary])
                 opened.remove(ours)
                 return ours
             expected, words, under = ours, out, temporary

@@ -519,6 +519,43 @@ def test_directory_that_was_copied_after_a_kill(tmp_path: Path) -> None:
     assert not private(copy)
 
 
+@pytest.mark.parametrize("copied", [False, True], ids=["in place", "copied"])
+@pytest.mark.parametrize("done", [False, True], ids=["before the last exchange", "after it"])
+def test_older_word_under_a_text_like_the_last(tmp_path: Path, copied: bool, done: bool) -> None:  # noqa: FBT001 - parameters
+    """Where a later text of ours is the same as an earlier one, the word that came out last counts."""
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    state = run / NAME
+    state.write_bytes(b"word 0\n")
+
+    def say(number: int) -> None:
+        if number < 3:
+            (run / "trainer").write_bytes(b"word %d\n" % (number + 1))
+            os.utime(run / "trainer", ns=(0, number))
+            (run / "trainer").rename(state)
+        elif not done:
+            steps.kill()
+
+    def work() -> None:
+        with before_each_exchange(say), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "unlink", lambda *_, **__: steps.kill())
+            exchange.replace(opened.fd, NAME, base, lambda _: b"the same\n")
+
+    with (
+        posix.open_directory(str(run)) as opened,
+        contextlib.closing(Snapshot.take(opened.fd, NAME)) as base,
+    ):
+        assert steps.in_child(work, lambda _: None) == -signal.SIGKILL
+    if copied:
+        shutil.copytree(run, copy)
+    where = copy if copied else run
+    with posix.open_directory(str(where)) as opened:
+        exchange.recover(opened.fd, NAME, private(where))
+    edited = done and not copied
+    assert (where / NAME).read_bytes().startswith(b"the same\n" if edited else b"word 3\n")
+    assert not private(where)
+
+
 def test_text_of_ours_is_no_word(tmp_path: Path, directory: int) -> None:
     """A state that was deleted after a kill is not made again of what we were about to write."""
     killed_at_the_exchange(tmp_path, directory, done=False)
