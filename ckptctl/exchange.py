@@ -142,7 +142,7 @@ def recover(directory: int, name: str, names: Iterable[str]) -> None:
     left: dict[str, re.Match[str]] = {}
     for entry in names:
         if entry.startswith(UNFINISHED):
-            os.unlink(entry, dir_fd=directory)
+            _drop(directory, [entry])
         elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):
             left[entry] = match
     if left:
@@ -161,8 +161,8 @@ def _recover(directory: int, name: str, left: dict[str, re.Match[str]]) -> None:
     try:
         current = Snapshot.take(directory, name)
     except FileNotFoundError:
-        last = next((entry for entry in reversed(by_age) if entry in words), None)
-        if last is not None:
+        last = next((entry for entry in reversed(by_age) if entry in words), "")
+        if last:
             posix.rename_new(directory, last, name)
     else:
         with contextlib.closing(current):
@@ -170,12 +170,20 @@ def _recover(directory: int, name: str, left: dict[str, re.Match[str]]) -> None:
             alike = [entry for entry in by_age if left[entry]["digest"] == current.digest]
             ours = [entry for entry in alike if left[entry]["inode"] == number]
             counting = ours or [entry for entry in alike if entry in words]
-            last = counting[-1] if counting else None
+            last = counting[-1] if counting else ""
             if last in words:
                 _restore(directory, name, current, last)
             else:
-                last = None
-    _unlink(directory, left.keys() - {last})
+                last = ""
+    _unlink(directory, words - {last})
+    _drop(directory, left.keys() - words)
+
+
+def _drop(directory: int, names: Iterable[str]) -> None:
+    """Removes what is nobody's word; what only another user may remove does no harm where it is."""
+    for name in names:
+        with contextlib.suppress(PermissionError):
+            os.unlink(name, dir_fd=directory)
 
 
 def _restore(directory: int, name: str, current: Snapshot, entry: str) -> None:
