@@ -89,7 +89,7 @@ def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot]
     Raises:
         NotImplementedError: The file system cannot exchange names. Nothing was changed.
         FileNotFoundError: The file is gone. Nothing was changed.
-        PermissionError: The new file cannot be given the old one's owner. Nothing was changed.
+        PermissionError: The new file cannot be given the old one's owner or mode. Nothing was changed.
         OSError: The new file cannot be written. If that is so after the writer spoke, its words lie under a
             temporary name until `recover` puts them back.
         RefusedError: Something that is not a regular file came in between; it was put back. Or the file is
@@ -334,18 +334,18 @@ def _write(
         written = 0
         while written < len(text):
             written += os.write(fd, text[written:])
-        made = os.fstat(fd)
-        if (made.st_uid, made.st_gid) != (like.stat.st_uid, like.stat.st_gid):
-            os.fchown(fd, like.stat.st_uid, like.stat.st_gid)
-        os.fchmod(fd, like.stat.st_mode & 0o7777)
+        posix.keep_owner(fd, like.stat)
+        posix.keep_mode(fd, like.stat)
         if durable:
             posix.sync(fd)
         ours = Snapshot(fd, text, os.fstat(fd))
         temporary = f"{PRIVATE_PREFIX}state-{_key(name)}-{ours.stat.st_ino:x}-{ours.digest}-{expected.digest}"
         os.rename(unfinished, temporary, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
         os.unlink(unfinished, dir_fd=directory)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = name  # of a descriptor the system says no name
         raise
     return temporary, ours
 

@@ -343,6 +343,37 @@ def sync(fd: int) -> None:
             raise
 
 
+def keep_owner(fd: int, like: os.stat_result) -> None:
+    """Gives a file the owner of another, if it has not got it.
+
+    Raises:
+        PermissionError: It may not, or the owner has no number here: another user namespace's, or the file
+            system keeps no owners.
+        OSError: Anything else.
+    """
+    made = os.fstat(fd)
+    if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
+        with _as_forbidden("owner"):
+            os.fchown(fd, like.st_uid, like.st_gid)
+
+
+def keep_mode(fd: int, like: os.stat_result) -> None:
+    """Gives a file the mode of another. Raises: see `keep_owner`."""
+    with _as_forbidden("mode"):
+        os.fchmod(fd, like.st_mode & 0o7777)
+
+
+@contextlib.contextmanager
+def _as_forbidden(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        said = f"a new file cannot be given its {what} ({reason(error)})"
+        raise PermissionError(errno.EPERM, said) from error
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in the system's words."""
     said = error.strerror if isinstance(error, OSError) else None

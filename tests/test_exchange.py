@@ -345,6 +345,33 @@ def test_state_that_is_gone_stays_gone(tmp_path: Path, directory: int) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["fchown", "fchmod"])
+def test_owner_and_mode_that_cannot_be_given(tmp_path: Path, directory: int, call: str, number: int) -> None:
+    """An owner that has no number in this container is as forbidden as another's; nothing is changed."""
+    state = tmp_path / NAME
+
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, call, failing)
+        known = of_user(base, base.stat.st_uid + (call == "fchown"))
+        with pytest.raises(PermissionError, match="cannot be given its") as raised:
+            exchange.replace(directory, NAME, known, without_victim)
+    assert raised.value.filename == NAME
+    assert state.read_bytes() == b"word 0\n" + VICTIM
+    assert not private(tmp_path)
+
+
+def of_user(base: Snapshot, user: int) -> Snapshot:
+    """What would have been taken of a file of another user's."""
+    fields = list(base.stat)
+    fields[stat.ST_UID] = user
+    times = {name: getattr(base.stat, name) for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")}
+    return Snapshot(base.fd, base.text, os.stat_result(fields, times))
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
 def test_other_kinds_get_their_place_back(tmp_path: Path, directory: int, kind: str) -> None:
     """What is no file and takes the state's name in between gets it back, and we say so."""

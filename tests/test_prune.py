@@ -149,6 +149,25 @@ def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: p
     assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
 
 
+def test_state_whose_mode_cannot_be_given_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that sets no modes costs the state's entries, not the prune."""
+    fabricate.run(tmp_path, 6)
+    before = (tmp_path / "checkpoint").read_bytes()
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "fchmod", failing)
+    report = prune(tmp_path, THREE)
+    assert report.notes == (
+        "the state file was left alone: a new file cannot be given its mode (Function not implemented)",
+    )
+    assert fabricate.names(tmp_path) == NEWEST
+    assert (tmp_path / "checkpoint").read_bytes() == before
+
+
 def test_name_too_long_for_a_safe_deletion_stays(tmp_path: Path) -> None:
     """A checkpoint that cannot be deleted as a whole is no victim: the plan says so, the state lists it."""
     name = "m" * 228 + "-0"
