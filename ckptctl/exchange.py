@@ -19,9 +19,10 @@ either, so the writer's own last words are given their place again.
 
 Who writes in place goes on writing to the file that they opened, whatever it is called by then, so no copy of
 its text will do: a file that was written to since it was read is not unlinked. The last look at that comes
-just before the unlink. Who has opened the file before our exchange and writes to it after that look (one who
-did not cut it to nothing at once, for that would have been seen) is not heard, and cannot be: no call of
-Linux unlinks a file on condition that nobody has it open.
+just before the unlink. Who has opened the file before our exchange, has changed nothing by then (to cut it to
+nothing is a change), and writes after that look is not heard, and cannot be: no call of Linux unlinks a file
+on condition that nobody has it open. Nor is one who makes a new file under the name, unlike a trainer, and
+has written a part of the text, and no more until after that look: the part is taken for the whole.
 
 Why TensorFlow's readers are not disturbed: its reader opens the file, then asks for the size *by name*. If
 that size is smaller than the file that it opened, it reads a cut text, ignores the state, and a training

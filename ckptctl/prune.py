@@ -300,11 +300,14 @@ class _Work:
 
         with posix.signals_held():
             try:
-                self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
-            except NotImplementedError:
-                if not self.offline:
-                    raise
-                self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
+                try:
+                    self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+                except NotImplementedError:
+                    if not self.offline:
+                        raise
+                    self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
+            except RefusedError as error:
+                raise RefusedError(f"{self.directory.path}: {error}") from error
             base.close()
         if spoke:
             words = statefile.parse(self.directory, self.latest_filename, self.current, self.memory)

@@ -149,6 +149,28 @@ def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: p
     assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
 
 
+def test_state_that_is_written_in_place_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody copies a state over the one that is there: it is theirs, and nothing is deleted meanwhile."""
+    fabricate.run(tmp_path, 6)
+    state = tmp_path / "checkpoint"
+    text = state.read_bytes()
+    swap = posix.exchange
+
+    def cut(directory: int, one: str, other: str) -> None:
+        monkeypatch.setattr(posix, "exchange", swap)
+        os.truncate(copied.fileno(), 0)
+        swap(directory, one, other)
+
+    monkeypatch.setattr(posix, "exchange", cut)
+    with state.open("r+b") as copied:
+        with pytest.raises(RefusedError, match=f"^{tmp_path}: checkpoint is being written in place"):
+            prune(tmp_path, THREE)
+        copied.write(text)
+    assert state.read_bytes() == text
+    assert len(fabricate.names(tmp_path)) == 6
+    assert not private(tmp_path)
+
+
 def test_state_whose_mode_cannot_be_given_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
