@@ -70,8 +70,8 @@ def _write(directory: int, name: str, text: bytes, like: os.stat_result | None) 
             written += os.write(fd, text[written:])
         if like is not None:
             with contextlib.suppress(PermissionError):
-                os.fchown(fd, like.st_uid, like.st_gid)
-            os.fchmod(fd, like.st_mode & 0o7777)
+                posix.keep_owner(fd, like)
+            posix.keep_mode(fd, like)
         posix.sync(fd)
     finally:
         os.close(fd)

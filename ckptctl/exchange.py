@@ -7,14 +7,22 @@ our writing it may speak, and a plain rename of ours would then wipe out what it
 2. write the edited text to a temporary name beside it;
 3. **exchange** the two names. What now lies under the temporary name is exactly what we replaced;
 4. if that is *expected* (the same inode, compared while we hold both open, with the same text): done, unlink
-   it. If it is not, the trainer spoke in between. Its words win: edit *those*, and go to 2, this time
-   expecting our own file to come out.
+   it. If it is another file, the trainer spoke in between. Its words win: edit *those*, and go to 2, this
+   time expecting our own file to come out. If it is *expected* with another text, or a new file that is
+   empty, somebody writes it in place (a copy, an editor): that very file has its name again, and we refuse.
 
 Why no update is lost: a text leaves the file's name only by the trainer's own rename, which it means, or by
 our exchange, which hands it to us. We end only when what came out is what our text was made from, or a text
 of ours; every other text is carried into the next one. The name is never absent. The text is on the disk
 before it counts: where an fsync fails, nobody knows what the disk holds, and a second one would not tell
 either, so the writer's own last words are given their place again.
+
+Who writes in place goes on writing to the file that they opened, whatever it is called by then, so no copy of
+its text will do: a file that was written to since it was read is not unlinked. The last look at that comes
+just before the unlink. Who has opened the file before our exchange, has changed nothing by then (to cut it to
+nothing is a change), and writes after that look is not heard, and cannot be: no call of Linux unlinks a file
+on condition that nobody has it open. Nor is one who makes a new file under the name, unlike a trainer, and
+has written a part of the text, and no more until after that look: the part is taken for the whole.
 
 Why TensorFlow's readers are not disturbed: its reader opens the file, then asks for the size *by name*. If
 that size is smaller than the file that it opened, it reads a cut text, ignores the state, and a training
@@ -28,6 +36,14 @@ expected to come out. At the next start `recover` looks at what lies under it:
 - what was expected: the exchange was done: drop it;
 - anything else is the trainer's word. If our text still has the file's name, the trainer has said nothing
   since: a copy takes its place, by the same steps as above. If not, the trainer has spoken again: drop it.
+
+Our text is known by its digest, since a directory that is copied or restored after the kill has other inode
+numbers. Could that cost a word? Only if a text with our digest were a word later than the one in hand. No
+trainer writes such a text: ours ends in a comment, or is far longer than all that the trainer has said, and a
+trainer writes no comments, and speaks only with a new checkpoint. What has our text under another number is a
+copy of it; one that somebody kept and puts back says what the trainer had said before the word in hand. Only
+a later text of ours may be the same as an earlier one, under whose temporary name lies an older word. So the
+name that tells the right number decides, where there is one, and goes last; in a copy the latest word does.
 """
 
 from __future__ import annotations
@@ -35,18 +51,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ckptctl import posix
 from ckptctl.errors import RefusedError
 from ckptctl.naming import PRIVATE_PREFIX, UNFINISHED
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-MAX_BYTES = 32 * 1024 * 1024
-"""The largest file that is read: over 100,000 checkpoints with timestamps."""
 
 _SLACK = 4096
 """Bytes by which the writer's next text may be longer than its last."""
@@ -55,79 +68,11 @@ _TIDY_ROUNDS = 50
 """After how many rounds temporary files are removed before the end: in between it would cost time, in which
 a fast writer speaks again."""
 
+_IN_PLACE = "is being written in place, and was left alone: try again when that is done"
 _TEMPORARY = re.compile(
     re.escape(PRIVATE_PREFIX) + r"state-(?P<key>[0-9a-f]{8})-(?P<inode>[0-9a-f]{1,16})"
     r"-(?P<digest>[0-9a-f]{16})-(?P<expected>[0-9a-f]{16})"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A file held open, and the text that it had when it was opened. Close it.
-
-    As long as it is held open its inode number cannot be given to another file.
-
-    Attributes:
-        fd: Its descriptor.
-        text: Its bytes.
-        stat: What fstat said.
-    """
-
-    fd: int
-    text: bytes
-    stat: os.stat_result
-
-    @classmethod
-    def take(cls, directory: int, name: str) -> Snapshot:
-        """Opens and reads a file.
-
-        Args:
-            directory: A descriptor.
-            name: The file's name in it.
-
-        Raises:
-            OSError: It cannot be opened or read.
-            RefusedError: It is not a regular file, or too large to be read.
-        """
-        fd = posix.open_regular(directory, name)
-        try:
-            stat = os.fstat(fd)
-            text = _read(fd, name)
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd, text, stat)
-
-    def close(self) -> None:
-        """Lets go of it."""
-        os.close(self.fd)
-
-    @property
-    def digest(self) -> str:
-        """Sixteen hexadecimal digits that stand for the text."""
-        import hashlib  # noqa: PLC0415 - OpenSSL takes as long to load as all of this module
-
-        return hashlib.sha256(self.text).hexdigest()[:16]
-
-    def is_unchanged(self) -> bool:
-        """Whether nobody has written to the file since it was read."""
-        now = os.fstat(self.fd)
-        return (now.st_size, now.st_mtime_ns) == (self.stat.st_size, self.stat.st_mtime_ns)
-
-    def is_same(self, other: Snapshot) -> bool:
-        """Whether it is the same file as another that is held open, with the same text."""
-        return os.path.samestat(self.stat, other.stat) and self.text == other.text
-
-    def is_current(self, directory: int, name: str) -> bool:
-        """Whether the name still leads to this file, not written to since."""
-        try:
-            now = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(now, self.stat) and (now.st_size, now.st_mtime_ns) == (
-            self.stat.st_size,
-            self.stat.st_mtime_ns,
-        )
 
 
 def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot], bytes]) -> Snapshot:
@@ -145,11 +90,12 @@ def replace(directory: int, name: str, base: Snapshot, edit: Callable[[Snapshot]
     Raises:
         NotImplementedError: The file system cannot exchange names. Nothing was changed.
         FileNotFoundError: The file is gone. Nothing was changed.
-        PermissionError: The new file cannot be given the old one's owner. Nothing was changed.
+        PermissionError: The new file cannot be given the old one's owner or mode. Nothing was changed.
         OSError: The new file cannot be written. If that is so after the writer spoke, its words lie under a
             temporary name until `recover` puts them back.
-        RefusedError: Something that is not a regular file came in between; it was put back. Or nobody knows
-            whether the new text is on the disk: then the writer's own last words were put back.
+        RefusedError: Something that is not a regular file came in between; it was put back. Or the file is
+            being written in place, or nobody knows whether the new text is on the disk: then the writer's own
+            last words were put back.
     """
     return _carry(directory, name, expected=base, words=base, edit=edit)
 
@@ -194,26 +140,59 @@ def recover(directory: int, name: str, names: Iterable[str]) -> None:
         OSError: Something cannot be read, written or removed; it is left for the next time.
         RefusedError: The same, of something that is not a regular file.
     """
+    left: dict[str, re.Match[str]] = {}
     for entry in names:
         if entry.startswith(UNFINISHED):
-            os.unlink(entry, dir_fd=directory)
+            _drop(directory, [entry])
         elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):
-            _recover_one(directory, name, entry, match)
+            left[entry] = match
+    if left:
+        _recover(directory, name, left)
 
 
-def _recover_one(directory: int, name: str, entry: str, said: re.Match[str]) -> None:
+def _recover(directory: int, name: str, left: dict[str, re.Match[str]]) -> None:
+    """Gives the trainer's last word its place, if one of the temporary files is that, and drops the rest."""
+    words, written = set(), {}
+    for entry, said in left.items():
+        with contextlib.closing(Snapshot.take(directory, entry)) as found:
+            written[entry] = found.stat.st_mtime_ns
+            if found.digest not in {said["digest"], said["expected"]}:
+                words.add(entry)
+    by_age = sorted(left, key=written.__getitem__)
+    try:
+        current = Snapshot.take(directory, name)
+    except FileNotFoundError:
+        last = next((entry for entry in reversed(by_age) if entry in words), "")
+        if last:
+            posix.rename_new(directory, last, name)
+    else:
+        with contextlib.closing(current):
+            number = f"{current.stat.st_ino:x}"
+            alike = [entry for entry in by_age if left[entry]["digest"] == current.digest]
+            ours = [entry for entry in alike if left[entry]["inode"] == number]
+            counting = ours or [entry for entry in alike if entry in words]
+            last = counting[-1] if counting else ""
+            if last in words:
+                _restore(directory, name, current, last)
+            else:
+                last = ""
+    _unlink(directory, words - {last})
+    _drop(directory, left.keys() - words)
+
+
+def _drop(directory: int, names: Iterable[str]) -> None:
+    """Removes what is nobody's word; what only another user may remove does no harm where it is."""
+    for name in names:
+        with contextlib.suppress(PermissionError):
+            os.unlink(name, dir_fd=directory)
+
+
+def _restore(directory: int, name: str, current: Snapshot, entry: str) -> None:
     with contextlib.closing(Snapshot.take(directory, entry)) as found:
-        if found.digest not in {said["digest"], said["expected"]}:
-            try:
-                current = Snapshot.take(directory, name)
-            except FileNotFoundError:
-                posix.rename_new(directory, entry, name)
-                return
-            with contextlib.closing(current):
-                if (f"{current.stat.st_ino:x}", current.digest) == (said["inode"], said["digest"]):
-                    _carry(directory, name, current, found, lambda words: words.text, under=entry).close()
-                    return
-    os.unlink(entry, dir_fd=directory)
+        if found.text:
+            _carry(directory, name, current, found, lambda words: words.text, under=entry).close()
+        else:  # somebody is writing it in place
+            _put_back(directory, name, entry, current, found)
 
 
 def _carry(
@@ -248,19 +227,22 @@ def _carry(
             opened.append(out)
             # The writer's last words are in the file or in `out`; those before are done with.
             superseded += [] if under is None else [under]
+            names = {temporary, *superseded}
+            if _is_unfinished(out, expected):
+                _leave(directory, name, names, ours, (temporary, out), _IN_PLACE)
             if out.is_same(expected):
+                said = (under or temporary, words)
                 try:
                     posix.sync(ours.fd)
                     posix.sync(directory)
                 except OSError as error:
-                    # What the disk holds is unknown now, and a second fsync would not tell either: the
-                    # writer's own file takes its place again.
-                    _put_back(directory, name, under or temporary, ours, words)
-                    _unlink(directory, {temporary, *superseded} - {under or temporary})
-                    raise RefusedError(
-                        f"{name} cannot be written to the disk ({posix.reason(error)}), and is as it was"
-                    ) from error
-                _unlink(directory, [temporary, *superseded])
+                    # What the disk holds is unknown now, and a second fsync would not tell either.
+                    why = f"cannot be written to the disk ({posix.reason(error)}), and is as it was"
+                    _leave(directory, name, names, ours, said, why)
+                for held in ((temporary, out), said):
+                    if not held[1].is_unchanged():
+                        _leave(directory, name, names, ours, held, _IN_PLACE)
+                _unlink(directory, [*superseded, temporary])
                 opened.remove(ours)
                 return ours
             expected, words, under = ours, out, temporary
@@ -273,6 +255,25 @@ def _carry(
         _close(opened)
 
 
+def _is_unfinished(out: Snapshot, expected: Snapshot) -> bool:
+    """Whether what came out is no word yet, but a file to which somebody is writing.
+
+    A trainer's file has its text before it has its name. One that is empty was made under that name.
+    """
+    if os.path.samestat(out.stat, expected.stat):
+        return out.text != expected.text or not expected.is_unchanged()
+    return not out.text
+
+
+def _leave(
+    directory: int, name: str, names: set[str], ours: Snapshot, words: tuple[str, Snapshot], why: str
+) -> NoReturn:
+    """Gives the writer's own file its place again, removes what else there is, and refuses."""
+    _put_back(directory, name, words[0], ours, words[1])
+    _unlink(directory, names - {words[0]})
+    raise RefusedError(f"{name} {why}")
+
+
 def _unlink(directory: int, names: Iterable[str]) -> None:
     for name in names:
         os.unlink(name, dir_fd=directory)
@@ -283,18 +284,23 @@ def _close(snapshots: Iterable[Snapshot]) -> None:
         snapshot.close()
 
 
-def _put_back(directory: int, name: str, temporary: str, expected: Snapshot, words: Snapshot) -> None:
-    """Gives the writer's words their place back as they are, where no text can be written (a full disk)."""
-    opened = []
+def _put_back(directory: int, name: str, temporary: str, ours: Snapshot, words: Snapshot) -> None:
+    """Gives the writer's words their place back as they are, in the file that they were written to.
+
+    Once something else than our text has come out, that is newer than `words`, which it replaced, and has to
+    have the place: what comes out next is `words` again, whatever is being written to it, or newer still.
+    """
+    opened: list[Snapshot] = []
+    expected = ours
     try:
         while True:
             posix.exchange(directory, temporary, name)
             out = Snapshot.take(directory, temporary)
             opened.append(out)
-            if out.is_same(expected):
+            if os.path.samestat(out.stat, expected.stat) and (expected is not ours or out.text == ours.text):
                 os.unlink(temporary, dir_fd=directory)
                 return
-            expected, words = words, out  # newer words came out: theirs is the place
+            expected, words = words, out
     finally:
         _close(opened)
 
@@ -329,34 +335,20 @@ def _write(
         written = 0
         while written < len(text):
             written += os.write(fd, text[written:])
-        made = os.fstat(fd)
-        if (made.st_uid, made.st_gid) != (like.stat.st_uid, like.stat.st_gid):
-            os.fchown(fd, like.stat.st_uid, like.stat.st_gid)
-        os.fchmod(fd, like.stat.st_mode & 0o7777)
+        posix.keep_owner(fd, like.stat)
+        posix.keep_mode(fd, like.stat)
         if durable:
             posix.sync(fd)
         ours = Snapshot(fd, text, os.fstat(fd))
         temporary = f"{PRIVATE_PREFIX}state-{_key(name)}-{ours.stat.st_ino:x}-{ours.digest}-{expected.digest}"
         os.rename(unfinished, temporary, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
         os.unlink(unfinished, dir_fd=directory)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = name  # of a descriptor the system says no name
         raise
     return temporary, ours
-
-
-def _read(fd: int, name: str) -> bytes:
-    size = os.fstat(fd).st_size
-    if size > MAX_BYTES:
-        raise RefusedError(f"{name} holds {size:,} bytes: a state file has at most {MAX_BYTES:,}")
-    parts = []
-    got = 0
-    while part := os.pread(fd, MAX_BYTES + 1 - got, got):
-        parts.append(part)
-        got += len(part)
-        if got > MAX_BYTES:
-            raise RefusedError(f"{name} grows while it is read")
-    return b"".join(parts)
 
 
 def _length(words: Snapshot, expected: Snapshot) -> int:

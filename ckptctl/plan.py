@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import naming, units
+from ckptctl import naming, removal, units
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
@@ -300,6 +300,8 @@ def _doubts(checkpoint: Checkpoint) -> list[str]:
     """What speaks against deleting a checkpoint in itself."""
     found = [] if checkpoint.doubt is None else [checkpoint.doubt]
     found += [f"{link} leads to it" for link in checkpoint.linked_from]
+    if not all(removal.is_removable(file.name) for file in checkpoint.files):
+        found.append("its name is too long to be deleted safely")
     odd = [file.name for file in checkpoint.files if file.kind is not FileKind.REGULAR]
     return found + [f"{name} is not a regular file" for name in odd]
 

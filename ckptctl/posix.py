@@ -40,6 +40,8 @@ _RENAME_EXCHANGE = 2
 _MACOS_FLAGS = {_RENAME_NOREPLACE: 4, _RENAME_EXCHANGE: 2}
 """RENAME_EXCL and RENAME_SWAP of its renameatx_np, which takes what renameat2 takes."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+_UNLINKABLE = _UNSUPPORTED | {errno.EPERM, errno.EMLINK, errno.EROFS}
+"""How a system says that a file can have no second name here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,10 @@ def exchange(directory: int, one: str, other: str) -> None:
 def rename_new(directory: int, old: str, new: str) -> None:
     """Renames a file, or a directory, to a name that is free.
 
+    Where the file system can neither rename on that condition nor link (many of FUSE), the name is looked at
+    first, and then renamed to: what somebody else makes of that name between the two is replaced. Other
+    processes of ours are kept out by the directory's lock.
+
     Raises:
         FileExistsError: It is not free.
         OSError: Anything else.
@@ -321,8 +327,23 @@ def rename_new(directory: int, old: str, new: str) -> None:
         if stat.S_ISDIR(os.stat(old, dir_fd=directory, follow_symlinks=False).st_mode):
             os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)  # onto an empty one at most
             return
-        os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-        os.unlink(old, dir_fd=directory)
+        try:
+            os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _UNLINKABLE:
+                raise
+            _expect_free(directory, new)
+            os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
+        else:
+            os.unlink(old, dir_fd=directory)
+
+
+def _expect_free(directory: int, name: str) -> None:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
 
 def sync(fd: int) -> None:
@@ -336,6 +357,37 @@ def sync(fd: int) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:  # some file systems sync no directories
             raise
+
+
+def keep_owner(fd: int, like: os.stat_result) -> None:
+    """Gives a file the owner of another, if it has not got it.
+
+    Raises:
+        PermissionError: It may not, or the owner has no number here: another user namespace's, or the file
+            system keeps no owners.
+        OSError: Anything else.
+    """
+    made = os.fstat(fd)
+    if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
+        with _as_forbidden("owner"):
+            os.fchown(fd, like.st_uid, like.st_gid)
+
+
+def keep_mode(fd: int, like: os.stat_result) -> None:
+    """Gives a file the mode of another. Raises: see `keep_owner`."""
+    with _as_forbidden("mode"):
+        os.fchmod(fd, like.st_mode & 0o7777)
+
+
+@contextlib.contextmanager
+def _as_forbidden(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        said = f"a new file cannot be given its {what} ({reason(error)})"
+        raise PermissionError(errno.EPERM, said) from error
 
 
 def reason(error: BaseException) -> str:

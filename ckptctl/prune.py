@@ -41,10 +41,10 @@ from ckptctl.verify import Level
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckptctl.exchange import Snapshot
     from ckptctl.model import Directory
     from ckptctl.policy import Policy
     from ckptctl.posix import OpenDirectory
+    from ckptctl.snapshot import Snapshot
     from ckptctl.statefile import Memory
 
 _ATTEMPTS = 8
@@ -303,11 +303,14 @@ class _Work:
 
         with posix.signals_held():
             try:
-                self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
-            except NotImplementedError:
-                if not self.offline:
-                    raise
-                self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
+                try:
+                    self.current = exchange.replace(self.directory.fd, self.latest_filename, base, edit)
+                except NotImplementedError:
+                    if not self.offline:
+                        raise
+                    self.current = exchange.replace_alone(self.directory.fd, self.latest_filename, base, text)
+            except RefusedError as error:
+                raise RefusedError(f"{self.directory.path}: {error}") from error
             base.close()
         if spoke:
             words = statefile.parse(self.directory, self.latest_filename, self.current, self.memory)
@@ -332,9 +335,6 @@ class _Work:
                 refused = str(error)
                 break
             if name not in self.victims:
-                continue
-            if not removal.is_removable(max([file.name for file in decision.checkpoint.files], key=len)):
-                failed.append(Failure(name, "its name is too long to be deleted safely"))
                 continue
             try:
                 for file in decision.checkpoint.files:

@@ -43,7 +43,8 @@ def _recover(directory: OpenDirectory, latest_filename: str) -> None:
         removal.recover(directory.fd, ours)
         exchange.recover(directory.fd, latest_filename, ours)
     except OSError as error:
+        remedy = "; run the command once as root, or as the user whose run it was"
         raise RefusedError(
             f"{directory.path}: what an interrupted run left behind cannot be put right: "
-            f"{error.filename or ''}: {posix.reason(error)}"
+            f"{error.filename or ''}: {posix.reason(error)}{remedy * isinstance(error, PermissionError)}"
         ) from error

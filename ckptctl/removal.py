@@ -8,6 +8,10 @@ A kill in between leaves the private name, which tells what the file was called,
 Linux unlinks by name, and by nothing else that could be asked for. So there is one moment that is nobody's: a
 trainer saves a name again between the first look and the rename, and we are killed between the rename and
 the second look. Its file then lies under the private name, whole, until the next run.
+
+Some file systems that rename by copying (gcsfuse) give a file another inode number with another name. There
+the second look goes by size and time of the last writing, and only once a file of our own has been seen to
+change its number by a rename. What a trainer writes in between has another time.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ckptctl import posix
-from ckptctl.naming import PRIVATE_PREFIX
+from ckptctl.naming import PRIVATE_PREFIX, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,8 +125,9 @@ def give_back(directory: int, taken: str) -> None:
     try:
         posix.rename_new(directory, taken, given_name(taken))
     except FileExistsError:
-        # The file that was taken would be overwritten by now. A directory waits for `ckptctl clean`.
-        with contextlib.suppress(IsADirectoryError):
+        # The file that was taken would be overwritten by now. A directory waits for `ckptctl clean`, and so
+        # does what another user's run had taken, where only that user may remove it.
+        with contextlib.suppress(IsADirectoryError, PermissionError):
             os.unlink(taken, dir_fd=directory)
 
 
@@ -135,7 +140,27 @@ def _expect_gone(directory: int, name: str) -> None:
 
 def _check(file: File, directory: int, name: str) -> os.stat_result:
     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    same = (found.st_ino, found.st_size, found.st_mtime_ns) == (file.inode, file.size, file.mtime_ns)
-    if not same or not stat.S_ISREG(found.st_mode):
+    same = (found.st_size, found.st_mtime_ns) == (file.size, file.mtime_ns) and stat.S_ISREG(found.st_mode)
+    if same and found.st_ino != file.inode:
+        same = name != file.name and _numbers_go_by_names(directory)
+    if not same:
         raise WrittenAgainError(file.name)
     return found
+
+
+def _numbers_go_by_names(directory: int) -> bool:
+    """Whether a rename gives a file another inode number, by the proof of a file of our own."""
+    old, new = (UNFINISHED + os.urandom(8).hex() for _ in range(2))
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(old, flags, 0o600, dir_fd=directory))
+        before = os.stat(old, dir_fd=directory, follow_symlinks=False)
+        os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
+        after = os.stat(new, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    finally:
+        for name in (old, new):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+    return before.st_ino != after.st_ino

@@ -24,10 +24,10 @@ from ckptctl.scan import scan_open
 from ckptctl.verify import Level, VerdictStatus, open_scanned
 
 if TYPE_CHECKING:
-    from ckptctl.exchange import Snapshot
     from ckptctl.model import Checkpoint, Directory, File, State
     from ckptctl.plan import Order
     from ckptctl.posix import OpenDirectory
+    from ckptctl.snapshot import Snapshot
 
 _ATTEMPTS = 8
 """How often it is tried anew because the trainer spoke meanwhile."""

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ckptctl import naming, posix, rights, tensorflow
 from ckptctl.errors import RefusedError
-from ckptctl.exchange import Snapshot
 from ckptctl.model import ABSENT, State, StateEntry, StateStatus
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,7 +20,7 @@ import steps
 
 from ckptctl import exchange, posix
 from ckptctl.errors import RefusedError
-from ckptctl.exchange import Snapshot
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,11 +192,130 @@ def test_recovery_leaves_another_state_file_alone(tmp_path: Path, directory: int
 
 
 def test_in_place_edit_is_a_word_too(tmp_path: Path, directory: int) -> None:
-    """A state that was written over in place, without a rename, is noticed by its text."""
+    """A state that was written over in place is noticed by its text, and stays that very file."""
+    state = tmp_path / NAME
+    inode = state.stat().st_ino
     with contextlib.closing(Snapshot.take(directory, NAME)) as base:
-        (tmp_path / NAME).write_bytes(b"word 1\n" + VICTIM)
-        exchange.replace(directory, NAME, base, without_victim).close()
-    assert (tmp_path / NAME).read_bytes().startswith(b"word 1\n")
+        state.write_bytes(b"word 1\n" + VICTIM)
+        with pytest.raises(RefusedError, match="written in place"):
+            exchange.replace(directory, NAME, base, without_victim)
+    assert (state.stat().st_ino, state.read_bytes()) == (inode, b"word 1\n" + VICTIM)
+    assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("made", ["cut", "made anew"])
+def test_writer_in_place_may_begin_and_end_at_any_moment(tmp_path: Path, directory: int, made: str) -> None:
+    """A copy or an editor opens the file that is there, or a new one, and has its text written only later."""
+    count = calls_of_one_replacement(tmp_path)
+    state = tmp_path / NAME
+    refused = tmp_path / "refused"
+    for begin, end in itertools.combinations(range(count), 2):
+        state.write_bytes(b"word 0\n" + VICTIM)
+        writer: list[int] = []
+
+        def before(call: int, begin: int = begin, end: int = end, writer: list[int] = writer) -> None:
+            if call == begin:
+                if made == "made anew":
+                    state.unlink()
+                writer.append(os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+            if call == end:
+                os.pwrite(writer[0], b"word 1\n" + VICTIM, 0)
+
+        def work(moments: tuple[int, int] = (begin, end), writer: list[int] = writer) -> None:
+            try:
+                exchange.replace(directory, NAME, base, without_victim).close()
+            except RefusedError:
+                refused.touch()
+            except FileNotFoundError:  # between unlink and open
+                assert made == "made anew"
+            if writer:
+                os.pwrite(writer[0], b"word 1\n" + VICTIM, 0)
+                assert state.read_bytes().startswith(b"word 1\n"), moments
+            assert not private(tmp_path), moments
+
+        with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+            steps.in_child(work, before)
+    assert refused.exists()
+
+
+def test_kill_beside_a_writer_in_place(tmp_path: Path, directory: int) -> None:
+    """Wherever we are killed, what is written in place has the state's name after the recovery."""
+    count = calls_of_one_replacement(tmp_path)
+    state = tmp_path / NAME
+    kills = 0
+    for begin, killed_at in itertools.combinations_with_replacement(range(count + 2), 2):
+        state.write_bytes(b"word 0\n" + VICTIM)
+        writer = os.open(state, os.O_WRONLY)
+
+        def before(call: int, begin: int = begin, killed_at: int = killed_at, writer: int = writer) -> None:
+            if call == begin and os.path.samestat(state.stat(), os.fstat(writer)):
+                os.truncate(writer, 0)
+            if call == killed_at:
+                steps.kill()
+
+        def work() -> None:
+            with contextlib.suppress(RefusedError):
+                exchange.replace(directory, NAME, base, without_victim).close()
+
+        with contextlib.closing(Snapshot.take(directory, NAME)) as base:
+            kills += steps.in_child(work, before) == -signal.SIGKILL
+        cut = os.fstat(writer).st_size == 0
+        exchange.recover(directory, NAME, sorted(private(tmp_path)))
+        os.pwrite(writer, b"word 1\n", 0)
+        os.close(writer)
+        assert state.read_bytes().startswith(b"word 1\n" if cut else b"word 0\n"), (begin, killed_at)
+        assert not private(tmp_path)
+    assert kills > 40
+
+
+def test_trainer_speaks_while_a_file_that_is_written_in_place_is_put_back(
+    tmp_path: Path, directory: int
+) -> None:
+    """Its word, which replaced that file, stands, though the other goes on writing."""
+    state = tmp_path / NAME
+    writer = os.open(state, os.O_WRONLY)
+
+    def act(number: int) -> None:
+        if number == 0:
+            os.truncate(writer, 0)
+        if number == 1:
+            speak(tmp_path, 2)
+        if number == 2:
+            os.pwrite(writer, b"word 1\n", 0)
+
+    with before_each_exchange(act), pytest.raises(RefusedError, match="written in place"):
+        replace(directory)
+    os.close(writer)
+    assert state.read_bytes() == b"word 2\n" + VICTIM
+    assert not private(tmp_path)
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["alone", "the trainer speaks"])
+def test_last_look_before_the_old_file_goes(tmp_path: Path, directory: int, speaks: bool) -> None:  # noqa: FBT001 - a parameter
+    """Whoever had the file open before the exchange, and writes while the disk is waited for, is heard."""
+    state = tmp_path / NAME
+    fsync = os.fsync
+    writer: list[int] = []
+
+    def open_it(number: int) -> None:
+        if speaks and number == 0:
+            speak(tmp_path, 1)
+        if not writer:
+            writer.append(os.open(state, os.O_WRONLY))
+
+    def waited(fd: int) -> None:
+        if writer:
+            os.pwrite(writer[0], b"word 2 and more\n", 0)
+        fsync(fd)
+
+    with before_each_exchange(open_it), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", waited)
+        with pytest.raises(RefusedError, match="written in place"):
+            replace(directory)
+    assert state.read_bytes().startswith(b"word 2 and more\n")
+    assert os.path.samestat(state.stat(), os.fstat(writer[0]))
+    os.close(writer[0])
+    assert not private(tmp_path)
 
 
 def test_same_words_said_again_are_heard(tmp_path: Path, directory: int) -> None:
@@ -223,6 +343,33 @@ def test_state_that_is_gone_stays_gone(tmp_path: Path, directory: int) -> None:
         with pytest.raises(FileNotFoundError):
             exchange.replace(directory, NAME, base, without_victim)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["fchown", "fchmod"])
+def test_owner_and_mode_that_cannot_be_given(tmp_path: Path, directory: int, call: str, number: int) -> None:
+    """An owner that has no number in this container is as forbidden as another's; nothing is changed."""
+    state = tmp_path / NAME
+
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with contextlib.closing(Snapshot.take(directory, NAME)) as base, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, call, failing)
+        known = of_user(base, base.stat.st_uid + (call == "fchown"))
+        with pytest.raises(PermissionError, match="cannot be given its") as raised:
+            exchange.replace(directory, NAME, known, without_victim)
+    assert raised.value.filename == NAME
+    assert state.read_bytes() == b"word 0\n" + VICTIM
+    assert not private(tmp_path)
+
+
+def of_user(base: Snapshot, user: int) -> Snapshot:
+    """What would have been taken of a file of another user's."""
+    fields = list(base.stat)
+    fields[stat.ST_UID] = user
+    times = {name: getattr(base.stat, name) for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")}
+    return Snapshot(base.fd, base.text, os.stat_result(fields, times))
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
@@ -383,6 +530,57 @@ def test_inode_that_another_file_has_by_now_is_not_ours(tmp_path: Path, director
     exchange.recover(directory, NAME, private(tmp_path))
     assert (tmp_path / NAME).read_bytes() == b"word 2\n" + VICTIM
     assert not private(tmp_path)
+
+
+def test_directory_that_was_copied_after_a_kill(tmp_path: Path) -> None:
+    """A copy has other inode numbers: what the trainer had said has the state's name there too."""
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    (run / NAME).write_bytes(b"word 0\n" + VICTIM)
+    with posix.open_directory(str(run)) as opened:
+        killed_at_the_exchange(run, opened.fd, done=True)
+    shutil.copytree(run, copy)
+    with posix.open_directory(str(copy)) as opened:
+        exchange.recover(opened.fd, NAME, private(copy))
+    assert (copy / NAME).read_bytes().startswith(b"word 1\n" + VICTIM)
+    assert not private(copy)
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["in place", "copied"])
+@pytest.mark.parametrize("done", [False, True], ids=["before the last exchange", "after it"])
+def test_older_word_under_a_text_like_the_last(tmp_path: Path, copied: bool, done: bool) -> None:  # noqa: FBT001 - parameters
+    """Where a later text of ours is the same as an earlier one, the word that came out last counts."""
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    state = run / NAME
+    state.write_bytes(b"word 0\n")
+
+    def say(number: int) -> None:
+        if number < 3:
+            (run / "trainer").write_bytes(b"word %d\n" % (number + 1))
+            os.utime(run / "trainer", ns=(0, number))
+            (run / "trainer").rename(state)
+        elif not done:
+            steps.kill()
+
+    def work() -> None:
+        with before_each_exchange(say), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "unlink", lambda *_, **__: steps.kill())
+            exchange.replace(opened.fd, NAME, base, lambda _: b"the same\n")
+
+    with (
+        posix.open_directory(str(run)) as opened,
+        contextlib.closing(Snapshot.take(opened.fd, NAME)) as base,
+    ):
+        assert steps.in_child(work, lambda _: None) == -signal.SIGKILL
+    if copied:
+        shutil.copytree(run, copy)
+    where = copy if copied else run
+    with posix.open_directory(str(where)) as opened:
+        exchange.recover(opened.fd, NAME, private(where))
+    edited = done and not copied
+    assert (where / NAME).read_bytes().startswith(b"the same\n" if edited else b"word 3\n")
+    assert not private(where)
 
 
 def test_text_of_ours_is_no_word(tmp_path: Path, directory: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -201,6 +202,21 @@ def test_pinning_twice_changes_nothing(tmp_path: Path) -> None:
     assert unpin(str(tmp_path), ["ckpt-2"]).changed == ()
     after = (tmp_path / PINS_FILE).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a file to another user")
+def test_owner_that_has_no_number_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose user is not mapped, the file is the one's who pins, as where that is forbidden."""
+    fabricate.run(tmp_path, 3)
+    pin(str(tmp_path), ["ckpt-1"])
+    os.chown(tmp_path / PINS_FILE, 1234, 1234)
+
+    def unmapped(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fchown", unmapped)
+    assert pin(str(tmp_path), ["ckpt-2"]).pinned == ("ckpt-1", "ckpt-2")
+    assert (tmp_path / PINS_FILE).stat().st_uid == 0
 
 
 def test_mode_stays(tmp_path: Path) -> None:

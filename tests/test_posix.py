@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +60,46 @@ def test_c_library_without_a_call_cannot_exchange(tmp_path: Path) -> None:
         ("new", "old"),
         ("other", "other"),
     ]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.ENOTSUP], ids=errno.errorcode.get)
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_rename_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
+) -> None:
+    """A file system that knows neither links nor conditions still renames to a free name, and to no other."""
+
+    def no_link(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "old").write_text("old") if kind == "file" else (tmp_path / "old").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    before = (tmp_path / "old").stat().st_ino
+    with c_library(Library()), posix.open_directory(str(tmp_path)) as directory:
+        if kind == "file":
+            with pytest.raises(FileExistsError):
+                posix.rename_new(directory.fd, "old", "dangling")
+        posix.rename_new(directory.fd, "old", "new")
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "new"]
+    assert (tmp_path / "new").stat().st_ino == before
+
+
+def test_link_that_fails_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What says nothing about links leads to no rename."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    (tmp_path / "old").write_text("old")
+    with (
+        c_library(Library()),
+        posix.open_directory(str(tmp_path)) as directory,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        posix.rename_new(directory.fd, "old", "new")
+    assert os.listdir(tmp_path) == ["old"]
 
 
 def test_macos_call_is_given_its_own_flags() -> None:

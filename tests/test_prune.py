@@ -151,12 +151,61 @@ def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: p
     assert [one.reasons for one in report.plan.keep if one.checkpoint.name == "ckpt-2"] == [(told,)]
 
 
-def test_name_too_long_for_a_safe_deletion_is_reported(tmp_path: Path) -> None:
-    """A checkpoint that cannot be deleted as a whole is not begun."""
-    fabricate.run(tmp_path, 3, listed=0)
+def test_state_that_is_written_in_place_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody copies a state over the one that is there: it is theirs, and nothing is deleted meanwhile."""
+    fabricate.run(tmp_path, 6)
+    state = tmp_path / "checkpoint"
+    text = state.read_bytes()
+    swap = posix.exchange
+
+    def cut(directory: int, one: str, other: str) -> None:
+        monkeypatch.setattr(posix, "exchange", swap)
+        os.truncate(copied.fileno(), 0)
+        swap(directory, one, other)
+
+    monkeypatch.setattr(posix, "exchange", cut)
+    with state.open("r+b") as copied:
+        with pytest.raises(RefusedError, match=f"^{tmp_path}: checkpoint is being written in place"):
+            prune(tmp_path, THREE)
+        copied.write(text)
+    assert state.read_bytes() == text
+    assert len(fabricate.names(tmp_path)) == 6
+    assert not private(tmp_path)
+
+
+def test_state_whose_mode_cannot_be_given_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that sets no modes costs the state's entries, not the prune."""
+    fabricate.run(tmp_path, 6)
+    before = (tmp_path / "checkpoint").read_bytes()
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "fchmod", failing)
+    report = prune(tmp_path, THREE)
+    assert report.notes == (
+        "the state file was left alone: a new file cannot be given its mode (Function not implemented)",
+    )
+    assert fabricate.names(tmp_path) == NEWEST
+    assert (tmp_path / "checkpoint").read_bytes() == before
+
+
+def test_name_too_long_for_a_safe_deletion_stays(tmp_path: Path) -> None:
+    """A checkpoint that cannot be deleted as a whole is no victim: the plan says so, the state lists it."""
     name = "m" * 228 + "-0"
     fabricate.checkpoint(tmp_path, name, at=EPOCH - 100)
-    assert [failure.name for failure in prune(tmp_path, THREE).failed] == [name]
+    fabricate.run(tmp_path, 5)
+    names = [name, *(f"ckpt-{step}" for step in range(1, 6))]
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(names, timestamps=False))
+    planned = prune(tmp_path, THREE, dry_run=True).plan
+    report = prune(tmp_path, THREE)
+    (reasons,) = [decision.reasons for decision in planned.keep if decision.checkpoint.name == name]
+    assert reasons == ("its name is too long to be deleted safely",)
+    assert [decision.checkpoint.name for decision in planned.delete] == ["ckpt-1", "ckpt-2"]
+    assert (report.deleted, report.failed) == (("ckpt-1", "ckpt-2"), ())
+    assert [entry.name for entry in scan(tmp_path).state.entries] == [name, "ckpt-3", "ckpt-4", "ckpt-5"]
     assert name in fabricate.names(tmp_path)
 
 

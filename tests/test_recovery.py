@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -11,10 +12,12 @@ import fabricate
 import pytest
 import steps
 
-from ckptctl import posix, recovery
+from ckptctl import exchange, posix, recovery
+from ckptctl.errors import RefusedError
 from ckptctl.policy import Newest, Policy
 from ckptctl.prune import prune
 from ckptctl.scan import scan
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +72,46 @@ def test_what_a_killed_run_left(in_memory: Path) -> None:
     killed(run)
     put_right(run)
     assert_right(run)
+
+
+def test_what_is_nobodys_may_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another user's run left in a sticky directory refuses no command, as far as it is no word."""
+    run = fabricate.run(tmp_path / "run", 6)
+    (run / ".ckptctl-new-0123456789abcdef").write_bytes(b"half")
+    (run / ".ckptctl-taken-ckpt-1.index").write_bytes(b"an older one")
+    with posix.open_directory(str(run)) as directory:
+        steps.in_child(lambda: killed_before_exchange(directory.fd), lambda _: None)
+    left = private(run)
+    assert len(left) == 3
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", denied)
+        with posix.open_directory(str(run)) as directory, recovery.locked(directory, "checkpoint"):
+            assert sorted(private(run)) == sorted(left)
+    put_right(run)
+
+
+def killed_before_exchange(directory: int) -> None:
+    """Leaves a text of ours that has not taken its place."""
+    posix.exchange = lambda *_: steps.kill()
+    base = Snapshot.take(directory, "checkpoint")
+    exchange.replace(directory, "checkpoint", base, lambda words: words.text[:-1])
+
+
+def test_word_that_cannot_be_put_back_refuses(in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the trainer that may not be renamed keeps every command off, which says who can go on."""
+    run = in_memory / "run"
+    killed(run)
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(posix, "rename_new", denied)
+    with pytest.raises(RefusedError, match=r"cannot be put right: .* as root, or as the user"):
+        put_right(run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, Any
 
 import fabricate
 import pytest
@@ -102,6 +103,52 @@ def test_file_that_is_as_it_was_goes(tmp_path: Path) -> None:
     with posix.open_directory(str(tmp_path)) as directory:
         assert sum(removal.remove(directory.fd, file) for file in found.files) == found.bytes
     assert os.listdir(tmp_path) == []
+
+
+def number_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has each name have an inode number of its own, as on a file system that renames by copying."""
+    real = os.stat
+
+    def named(path: str, **options: Any) -> os.stat_result:
+        found = real(path, **options)
+        if "dir_fd" not in options:
+            return found
+        return os.stat_result((found.st_mode, zlib.crc32(path.encode()), *found[2:]), _times(found))
+
+    monkeypatch.setattr(os, "stat", named)
+
+
+def _times(found: os.stat_result) -> dict[str, int]:
+    return {name: getattr(found, name) for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")}
+
+
+@pytest.mark.parametrize("change", [None, longer, later], ids=["as it was", "another size", "another time"])
+def test_number_that_changes_with_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None] | None
+) -> None:
+    """Where a rename changes the inode number, what is as long and as old as what was scanned goes."""
+    index = fabricate.checkpoint(tmp_path, "ckpt-1")[-1]
+    (found,) = scan(tmp_path).checkpoints
+    assert found.index is not None
+    number_by_name(monkeypatch)
+    file = found.index._replace(inode=zlib.crc32(index.name.encode()))
+    take = removal.take
+
+    def taken(directory: int, name: str) -> str:
+        if change is not None:
+            change(index)
+        return take(directory, name)
+
+    monkeypatch.setattr(removal, "take", taken)
+    before = fabricate.contents(tmp_path).keys()
+    with posix.open_directory(str(tmp_path)) as directory:
+        if change is None:
+            assert removal.remove(directory.fd, file) == file.size
+        else:
+            with pytest.raises(removal.WrittenAgainError):
+                removal.remove(directory.fd, file)
+    gone = set() if change is not None else {index.name}
+    assert fabricate.contents(tmp_path).keys() == before - gone
 
 
 def no_rename(*_: object) -> None:

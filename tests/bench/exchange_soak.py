@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ckptctl import exchange, posix
-from ckptctl.exchange import Snapshot
+from ckptctl.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized

@@ -20,8 +20,8 @@ import trainers
 from trainers import finish_trainer, restore_and_train, start_trainer
 
 from ckptctl import exchange, posix, tensorflow
-from ckptctl.exchange import Snapshot
 from ckptctl.scan import scan
+from ckptctl.snapshot import Snapshot
 from ckptctl.verify import Level, open_scanned, verify
 
 if TYPE_CHECKING:
