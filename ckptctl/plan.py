@@ -1,7 +1,7 @@
 """Rules and protections -> Plan. Pure: no disk, and no clock but for the time that nobody gave.
 
 The protections stand above every policy; each is a reason that the plan shows. Wherever two readings of a
-directory are possible, what either of them would keep is kept.
+directory are possible, what any of them would keep is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import naming, units
+from ckptctl import chronology, naming, units
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
@@ -31,6 +31,13 @@ class Order(enum.Enum):
     """The state's own order and timestamps where listed, else when the index was written."""
     STEP = "step"
     """The step, among checkpoints whose steps count the same; one without a step keeps its place in time."""
+    NAME = "name"
+    """The number in the name, among checkpoints whose names are alike but for numbers; others likewise."""
+
+    @property
+    def phrase(self) -> str:
+        """What it goes by, as it follows "the order of"."""
+        return {Order.TIME: "saving", Order.STEP: "steps", Order.NAME: "the numbers in the names"}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Protections:
         min_age: Seconds. Whatever was written to since is kept.
         protect: Names, or patterns with `*` and `?`, that are kept.
         include_preserved: Lets the policy decide about preserved checkpoints too.
-        order: By what "newest" is judged; None: by both, and what either keeps is kept.
+        order: By what "newest" is judged; None: by all, and what any of them keeps is kept.
         skip_open: Keeps what a process of this machine has open, as far as `ckptctl.openfiles` tells.
         besides: Another policy with its protections: what those would keep is kept too. However little a
             policy keeps that others had a hand in, no more goes than with this one.
@@ -93,14 +100,14 @@ def plan(
     """
     refuse(directory)
     moment = time.time() if now is None else now
-    decisions, disagree = _decide(directory, policy, protections, moment)
+    decisions, heard = _decide(directory, policy, protections, moment)
     if protections.besides is not None:
         besides, _ = _decide(directory, *protections.besides, moment)
         decisions = tuple(map(_either, decisions, besides))
     over = 0
     if policy.max_bytes is not None:
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
-    notes = [*_notes(directory, decisions, disagree=disagree)]
+    notes = [*_notes(directory, decisions, heard)]
     if over:
         notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
     return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
@@ -108,8 +115,8 @@ def plan(
 
 def _decide(
     directory: Directory, policy: Policy, protections: Protections, now: float
-) -> tuple[tuple[Decision, ...], bool]:
-    """A decision for each checkpoint, oldest first; and whether time and step disagree about what to keep."""
+) -> tuple[tuple[Decision, ...], tuple[Order, ...]]:
+    """A decision for each checkpoint, oldest first; and the orders that disagree about what to keep."""
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
     countable = countable_of(checkpoints)
     orders = readings(countable, protections.order)
@@ -144,7 +151,7 @@ def _decide(
             for one in checkpoints
         ]
     )
-    return decisions, disagree
+    return decisions, tuple(orders) if disagree else ()
 
 
 def _either(one: Decision, other: Decision) -> Decision:
@@ -210,36 +217,29 @@ def refuse(directory: Directory) -> None:
 
 
 def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
-    """The readings of "newest first" that are to be heard; one where both say the same.
+    """The readings of "newest first" that are to be heard; of those that say the same, the first.
 
     Args:
         complete: Checkpoints, oldest first as a scan has them.
         order: The one that the user decided for, if they did.
     """
     by_time = list(reversed(complete))
-    by_step = _by_step(by_time)
-    if order is Order.STEP:
-        return {Order.STEP: by_step}
-    if order is Order.TIME or by_step == by_time:
-        return {Order.TIME: by_time}
-    return {Order.TIME: by_time, Order.STEP: by_step}
+    found: dict[Order, Sequence[Checkpoint]] = {Order.TIME: by_time}
+    if order is not Order.TIME:
+        found[Order.STEP] = chronology.by_step(by_time)
+        found[Order.NAME] = chronology.by_name(by_time)
+    if order is not None:
+        return {order: found[order]}
+    ways = list(found.values())
+    return {one: way for at, (one, way) in enumerate(found.items()) if way not in ways[:at]}
 
 
-def _by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Steps that are counted in the same way put their checkpoints in order, in the places that those have.
-
-    A number of saves says nothing about a number of updates, nor the other way round.
-    """
-    places: dict[str | None, list[int]] = {}
-    for place, checkpoint in enumerate(by_time):
-        if checkpoint.step is not None:
-            places.setdefault(checkpoint.step_from, []).append(place)
-    by_step = list(by_time)
-    for alike in places.values():
-        newest_first = sorted((by_time[place] for place in alike), key=_step, reverse=True)
-        for place, checkpoint in zip(alike, newest_first, strict=True):
-            by_step[place] = checkpoint
-    return by_step
+def disagreement(orders: Iterable[Order]) -> tuple[str, str]:
+    """Which orders disagree, and the options of which one decides, each as a phrase."""
+    *most, last = orders
+    told = ", ".join([f"the order of {order.phrase}" for order in most])
+    options = ", ".join([f"--order {order.value}" for order in most])
+    return f"{told} and the order of {last.phrase}", f"{options} or --order {last.value}"
 
 
 def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
@@ -253,10 +253,6 @@ def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
     past = [pair for pair in written if pair[0] < now + RESAVE_SECONDS]
     if past:
         yield max(past, key=lambda pair: pair[0])[1]
-
-
-def _step(checkpoint: Checkpoint) -> int:
-    return -1 if checkpoint.step is None else checkpoint.step
 
 
 def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
@@ -321,13 +317,17 @@ def _keep_broken(
     checkpoints: Sequence[Checkpoint], newest: Collection[str], kept: dict[str, list[str]]
 ) -> None:
     """A broken checkpoint goes only when a complete one is newer by every reading: it may still be of use."""
+    broken = [checkpoint for checkpoint in checkpoints if checkpoint.status is Status.BROKEN]
+    if not broken:
+        return
     good = [checkpoint for checkpoint in checkpoints if checkpoint.name in newest]
-    place = {checkpoint.name: at for at, checkpoint in enumerate(checkpoints)}
-    for checkpoint in checkpoints:
-        if checkpoint.status is not Status.BROKEN:
-            continue
+    by_time = checkpoints[::-1]
+    by_name = chronology.by_name(by_time)
+    places = [{one.name: at for at, one in enumerate(way)} for way in (by_time, by_name)]
+    for checkpoint in broken:
         older = bool(good) and all(
-            place[checkpoint.name] < place[one.name] and _is_older(checkpoint, one) for one in good
+            _is_older(checkpoint, one) and all(place[one.name] < place[checkpoint.name] for place in places)
+            for one in good
         )
         if not older:
             kept[checkpoint.name].append("no complete one is newer")
@@ -347,7 +347,7 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
     return _NO_RULE
 
 
-def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: bool) -> Iterable[str]:
+def _notes(directory: Directory, decisions: Sequence[Decision], heard: Sequence[Order]) -> Iterable[str]:
     latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
         yield (
@@ -367,10 +367,11 @@ def _notes(directory: Directory, decisions: Sequence[Decision], *, disagree: boo
     if lost:
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         yield f"{lost[0]}{more} is pinned and not there; `ckptctl unpin` takes it off the list"
-    if disagree:
+    if heard:
+        told, options = disagreement(heard)
         yield (
-            "the order of saving and the order of steps disagree about which are the newest, so what either "
-            "would keep is kept; --order time or --order step decides"
+            f"{told} disagree about which are the newest, so what any of them would keep is kept; "
+            f"{options} decides"
         )
     preserved = [decision.checkpoint for decision in decisions if decision.reasons == (_PRESERVED,)]
     if preserved:
