@@ -97,6 +97,7 @@ def plan(
     Raises:
         RefusedError: The state file exists and cannot be read, so that the trainer's last word is unknown;
             or it is a SavedModel's `variables/`.
+        PolicyError: A rule makes no sense for these checkpoints.
     """
     refuse(directory)
     moment = time.time() if now is None else now
@@ -120,7 +121,10 @@ def _decide(
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
     countable = countable_of(checkpoints)
     orders = readings(countable, protections.order)
-    choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
+    try:
+        choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
+    except PolicyError as error:
+        raise PolicyError(f"{directory.path}: {error}") from error
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
     kept: dict[str, list[str]] = {checkpoint.name: [] for checkpoint in checkpoints}
     for order, choice in choices.items():

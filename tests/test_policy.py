@@ -100,7 +100,7 @@ CASES = {
     "the last value before, within the tolerance": Case(
         Best(1, "loss", METRIC, tolerance=5), run(13, 24, 36), [24]
     ),
-    "no value, no place": Case(Best(3, "loss", METRIC), run(11, 21, 41), []),
+    "no value, no place": Case(Best(3, "loss", METRIC), run(11, 20, 41), [20]),
 }
 
 
@@ -118,6 +118,40 @@ def test_a_value_that_cannot_be_told() -> None:
         "ckpt-64": "number 1 by epoch_loss: 0.25 at step 1, written just after the save",
         "ckpt-96": "its epoch_loss is not known: "
         "saved after the last value was written, so its own may be yet to come",
+    }
+
+
+def test_a_metric_that_no_checkpoint_has() -> None:
+    """Steps that count something else would leave the rule without a word for any, the best among them."""
+    values = Values((100, 200, 1300), (0.5, 0.3, 0.4))
+    with pytest.raises(
+        PolicyError, match=r"its steps are 100 to 1,300, those of the checkpoints 1 to 3\. .*"
+    ):
+        Best(2, "loss", values).keep(run(1, 2, 3)[::-1])
+    unnumbered = [replace(one, step=None) for one in run(1, 2, 3)]
+    with pytest.raises(PolicyError, match=r"those of the checkpoints not known\..*--metric-within"):
+        Best(2, "loss", values).keep(unnumbered)
+    with pytest.raises(PolicyError, match=r"^run: --keep-best 2: .* its steps are 100, "):
+        plan(
+            Directory("run", ABSENT, tuple(run(1, 2))),
+            Policy((Newest(1), Best(2, "loss", Values((100,), (0.5,))))),
+        )
+
+
+def test_a_metric_whose_values_may_be_yet_to_come() -> None:
+    """A file that has no row as yet is no mistake, nor is a lone checkpoint from before the first."""
+    kept = Best(2, "loss", Values((), ())).keep(run(1, 2))
+    assert set(kept) == {"ckpt-1", "ckpt-2"}
+    assert not Best(2, "loss", Values((100,), (0.5,))).keep(run(1))
+
+
+def test_what_has_no_step_is_kept_by_the_rule_about_steps() -> None:
+    """Nor is what says no step: it cannot be judged by one."""
+    unknown = [replace(one, step=None, name=f"cp-{one.step:04d}.ckpt") for one in run(1, 2, 3)]
+    kept = EverySteps(10).keep([*run(10, 11), *unknown])
+    assert kept == {
+        **{one.name: "it is not known at which step it was saved" for one in unknown},
+        "ckpt-10": "the first from step 10 on",
     }
 
 
@@ -225,9 +259,18 @@ ORDERS = st.sampled_from([None, *Order])
 
 
 def keep(checkpoints: Sequence[Checkpoint], policy: Policy, order: Order | None) -> set[str]:
-    """The names that a plan keeps."""
+    """The names that a plan keeps: all of them, where it is an error and nothing is deleted."""
     directory = Directory("run", ABSENT, tuple(checkpoints))
-    made_plan = plan(directory, policy, Protections(order=order), now=SUNDAY + 1e9)
+    best = [rule for rule in policy.rules if isinstance(rule, Best)]
+    try:
+        made_plan = plan(directory, policy, Protections(order=order), now=SUNDAY + 1e9)
+    except PolicyError:
+        assert len(checkpoints) > 1
+        assert any(not rule.ranked(checkpoints)[0] for rule in best)
+        return {one.name for one in checkpoints}
+    for rule in best:
+        _, matches = rule.ranked(checkpoints)
+        assert matches.found or matches.doubtful or len(checkpoints) < 2
     names = [decision.checkpoint.name for decision in made_plan.decisions]
     assert names == [one.name for one in checkpoints], "each is decided about, once, in order"
     assert all(decision.reasons for decision in made_plan.decisions)
@@ -244,8 +287,11 @@ def test_invariants(
     assert kept == keep(checkpoints, policy, order)
     left = [one for one in checkpoints if one.name in kept]
     assert keep(left, policy, order) == kept
-    if checkpoints and order is not Order.STEP:
+    if checkpoints and order in {None, Order.TIME}:
         assert checkpoints[-1].name in kept
+    numbered = [one for one in checkpoints if one.step is not None]
+    if checkpoints == numbered and numbered and order is not Order.TIME:  # the names' numbers are the steps
+        assert max(numbered, key=lambda one: one.step or 0).name in kept
 
 
 @given(CHECKPOINTS, st.lists(RULES, min_size=2, max_size=4), ORDERS)
