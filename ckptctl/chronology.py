@@ -95,7 +95,7 @@ def by_name(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
     arranged = list(by_time)
     for alike in places.values():
         columns = naming.counting_columns([rows[place] for place in alike])
-        if len(alike) == 1 or not columns:
+        if all(column == sorted(column, reverse=True) for column in columns):
             continue
         numbered = [*zip(zip(*columns, strict=True), alike, strict=True)]
         numbered.sort(key=lambda pair: pair[0], reverse=True)

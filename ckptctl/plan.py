@@ -131,11 +131,12 @@ def _decide(
         for name, reasons in choice.items():
             kept[name] += [f"{reason} by {order.value}" if disagree else reason for reason in reasons]
     newest = {by[0].name: "the newest complete one" for by in orders.values() if by}
-    if protections.order is None:
-        for name in _last_written(countable, now):
-            newest.setdefault(name, "the last complete one to be written")
+    written, last = _last_written(countable, now)
+    if protections.order is None and last is not None:
+        newest.setdefault(last, "the last complete one to be written")
     protected = {one.name: _protections(one, newest, protections, now) for one in checkpoints}
     _keep_saved_again(checkpoints, protected, now)
+    _keep_under_way(checkpoints, protected, written)
     _keep_broken(checkpoints, newest, protected)
     why = {name: [*ruled, *protected[name]] for name, ruled in kept.items()}
     dropped = _fit(checkpoints, why, protected, policy.max_bytes)
@@ -246,8 +247,8 @@ def disagreement(orders: Iterable[Order]) -> tuple[str, str]:
     return f"{told} and the order of {last.phrase}", f"{options} or --order {last.value}"
 
 
-def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
-    """Names the checkpoint whose files are the youngest, whatever the state says of its place.
+def _last_written(countable: Sequence[Checkpoint], now: float) -> tuple[float, str | None]:
+    """When the last of all files was written, and of which checkpoint it is, whatever the state says of that.
 
     A trainer may have died between its last save, under a name that it had used before, and the state file.
     Times from the future tell nothing.
@@ -255,8 +256,7 @@ def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
     # Of equal times the newer one's comes first, and so wins.
     written = [(one.written, one.name) for one in reversed(countable)]
     past = [pair for pair in written if pair[0] < now + RESAVE_SECONDS]
-    if past:
-        yield max(past, key=lambda pair: pair[0])[1]
+    return max(past, key=lambda pair: pair[0], default=(-math.inf, None))
 
 
 def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
@@ -315,6 +315,22 @@ def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[st
             kept[checkpoint.name].append("just written, later than newer ones: it may be being saved again")
         if stays:
             earliest = min(earliest, written)
+
+
+def _keep_under_way(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], last: float) -> None:
+    """What was written after all that is complete, and its data after its index, is a save under way.
+
+    However long ago that was: the trainer may be stopped, or its disk stand still. When it goes on it writes
+    the index, and names the checkpoint as its latest.
+    """
+    for one in checkpoints:
+        if one.index is None or not one.shards:
+            continue
+        data = max([shard.mtime_ns for shard in one.shards])
+        if data > one.index.mtime_ns and data / 1e9 >= last:
+            kept[one.name].append(
+                "its data are the youngest, and its index older: it may be being saved again"
+            )
 
 
 def _keep_broken(

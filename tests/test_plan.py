@@ -72,6 +72,12 @@ def unstepped(name: str, *numbers: int) -> list[Checkpoint]:
     return [made(None, name=name.format(number)) for number in numbers]
 
 
+def again(step: int, *, age: float, status: Status = Status.BROKEN) -> Checkpoint:
+    """A checkpoint whose data were written again, and not yet its index."""
+    shard = File(f"ckpt-{step}.data-00000-of-00001", 10, int((NOW - age) * 1e9), inode=2)
+    return replace(made(step, status=status, age=age + 7000), shards=(shard,))
+
+
 @dataclass(frozen=True)
 class Case:
     """Checkpoints, oldest first, and what is to stay of them, under keep-three if nothing is said."""
@@ -148,6 +154,22 @@ CASES = {
         [made(1), made(2, age=600), *(made(n, age=7000) for n in range(3, 7))],
         ["ckpt-4", "ckpt-5", "ckpt-6"],
         Protections(order=Order.TIME),
+    ),
+    "what is being saved again stays, however long the save pauses": Case(
+        [made(2, age=7000), again(3, age=500), *(made(n, age=7000) for n in range(4, 8))],
+        ["ckpt-3", "ckpt-5", "ckpt-6", "ckpt-7"],
+    ),
+    "and with --order, though nothing shows as yet that it is broken": Case(
+        [again(3, age=500, status=Status.COMPLETE), *(made(n, age=7000) for n in range(4, 8))],
+        ["ckpt-3", "ckpt-5", "ckpt-6", "ckpt-7"],
+        Protections(order=Order.STEP),
+    ),
+    "a time from the future hides no save under way": Case(
+        [made(1, age=-1e6), again(3, age=500), *(made(n, age=7000) for n in range(4, 8))],
+        ["ckpt-3", "ckpt-5", "ckpt-6", "ckpt-7"],
+    ),
+    "data younger than their index are no save under way where something was written since": Case(
+        [again(3, age=500), *(made(n, age=400) for n in range(4, 8))], ["ckpt-5", "ckpt-6", "ckpt-7"]
     ),
     "what is saved again stays with --order too": Case(
         [made(1), made(2, age=1), *(made(n) for n in range(3, 7))],
