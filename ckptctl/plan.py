@@ -89,7 +89,8 @@ def plan(
         directory: What `ckptctl.scan` found.
         policy: Which checkpoints to keep.
         protections: What is kept besides.
-        now: The time that `min_age` counts back from; the clock's by default.
+        now: The present: `min_age` counts back from it, and what was saved later has no time that counts; the
+            clock's by default.
 
     Returns:
         A decision with its reasons for each.
@@ -122,7 +123,7 @@ def _decide(
     countable = countable_of(checkpoints)
     orders = readings(countable, protections.order)
     try:
-        choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
+        choices = {order: policy.keep(as_judged(found, now)) for order, found in orders.items()}
     except PolicyError as error:
         raise PolicyError(f"{directory.path}: {error}") from error
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
@@ -171,6 +172,15 @@ def countable_of(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     A link's target may change or go at any time: what is made of links stays, and counts for nothing.
     """
     return [one for one in checkpoints if one.complete and one.regular and one.doubt is None]
+
+
+def as_judged(checkpoints: Iterable[Checkpoint], now: float) -> list[Checkpoint]:
+    """Those that rules may count on, as rules see them: a time from the future is that of no save.
+
+    What a clock that was wrong once has dated years ahead is neither the end of a run nor its last day.
+    """
+    latest = now + RESAVE_SECONDS
+    return [one if (one.saved or 0.0) <= latest else replace(one, saved=None) for one in checkpoints]
 
 
 def _fit(

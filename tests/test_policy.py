@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptctl.errors import PolicyError
+from ckptctl.explanation import explain
 from ckptctl.matching import Values
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
 from ckptctl.plan import Order, Protections, plan
@@ -228,6 +229,38 @@ def test_what_cannot_fit_says_by_how_much() -> None:
     assert [decision.checkpoint.step for decision in made_plan.keep] == [1, 3]
     assert made_plan.over_bytes == 1500
     assert any("1.5 kB more than --max-size" in note for note in made_plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        (Within(2 * DAY), [3, 4, 5, 6]),
+        (PerCalendar(Calendar.DAILY, 2), [3, 5, 6]),
+        (Every(3 * DAY), [1, 3, 4]),
+    ],
+)
+def test_a_time_from_the_future_is_that_of_no_save(rule: Rule, kept: list[int]) -> None:
+    """It neither ends the run nor takes a day's place; the checkpoint stays, since its time is not known."""
+    found = run(1, 2, 3, 4, 5, 6, every=DAY)
+    found[2] = made(3, SUNDAY + 4000 * DAY)
+    directory = Directory("run", ABSENT, tuple(found))
+    policy, protections = Policy((rule,)), Protections(order=Order.STEP)
+    now = found[-1].saved
+    planned = plan(directory, policy, protections, now=now)
+    stay = [decision for decision in planned.keep if decision.rules]
+    assert [decision.checkpoint.step for decision in stay] == kept
+    assert planned.decisions[2].rules == ("it is not known when it was saved",)
+    (effect,) = explain(planned, policy, protections, now=now).effects
+    assert effect.keeps == len(kept)
+
+
+def test_a_clock_that_is_a_little_ahead_is_believed() -> None:
+    """The clocks of a trainer and of its file server differ by seconds."""
+    found = run(1, 2, 3)
+    directory = Directory("run", ABSENT, tuple(found))
+    planned = plan(directory, Policy((Within(HOUR),)), now=SUNDAY + 2 * HOUR - 30)
+    assert [decision.checkpoint.step for decision in planned.keep] == [2, 3]
+    assert planned.keep[1].rules == ("within 1h before the newest",)
 
 
 # What holds for all rules
