@@ -54,14 +54,15 @@ def oldest_first(checkpoints: Iterable[Checkpoint], state: State) -> list[Checkp
     return sorted(pending, key=lambda one: keys[one.name])
 
 
-def by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
+def by_step(by_time: Sequence[Checkpoint], *, ties_by_name: bool = False) -> list[Checkpoint]:
     """Newest first by steps that are counted in the same way.
 
-    A number of saves says nothing about a number of updates, nor the other way round. Of equal steps, as of a
-    variable called `step` that never changes, the numbers in the names tell which is newer.
+    A number of saves says nothing about a number of updates, nor the other way round.
 
     Args:
         by_time: Checkpoints, newest first.
+        ties_by_name: Of equal steps, as of a variable called `step` that never changes, the numbers in the
+            names tell which is newer, where they can; else times do.
     """
     places: dict[str | None, list[int]] = {}
     for place, checkpoint in enumerate(by_time):
@@ -70,7 +71,7 @@ def by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
     arranged = list(by_time)
     for alike in places.values():
         found = [by_time[place] for place in alike]
-        if len({one.step for one in found}) < len(found):
+        if ties_by_name:
             found = by_name(found)
         found.sort(key=_step, reverse=True)
         for place, checkpoint in zip(alike, found, strict=True):

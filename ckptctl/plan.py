@@ -175,12 +175,9 @@ def countable_of(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def as_judged(checkpoints: Iterable[Checkpoint], now: float) -> list[Checkpoint]:
-    """Those that rules may count on, as rules see them: a time from the future is that of no save.
-
-    What a clock that was wrong once has dated years ahead is neither the end of a run nor its last day.
-    """
+    """Those that rules may count on, as rules see them: with what a clock that was wrong has dated ahead."""
     latest = now + RESAVE_SECONDS
-    return [one if (one.saved or 0.0) <= latest else replace(one, saved=None) for one in checkpoints]
+    return [one if (one.saved or 0.0) <= latest else replace(one, dated_ahead=True) for one in checkpoints]
 
 
 def _fit(
@@ -231,7 +228,7 @@ def refuse(directory: Directory) -> None:
         )
 
 
-def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
+def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, list[Checkpoint]]:
     """The readings of "newest first" that are to be heard; of those that say the same, the first.
 
     Args:
@@ -239,14 +236,18 @@ def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order,
         order: The one that the user decided for, if they did.
     """
     by_time = list(reversed(complete))
-    found: dict[Order, Sequence[Checkpoint]] = {Order.TIME: by_time}
-    if order is not Order.TIME:
-        found[Order.STEP] = chronology.by_step(by_time)
-        found[Order.NAME] = chronology.by_name(by_time)
-    if order is not None:
-        return {order: found[order]}
-    ways = list(found.values())
-    return {one: way for at, (one, way) in enumerate(found.items()) if way not in ways[:at]}
+    if order is Order.TIME:
+        return {order: by_time}
+    if order is Order.STEP:
+        return {order: chronology.by_step(by_time, ties_by_name=True)}
+    by_name = chronology.by_name(by_time)
+    if order is Order.NAME:
+        return {order: by_name}
+    heard = {Order.TIME: by_time}
+    for another, newest_first in ((Order.STEP, chronology.by_step(by_time)), (Order.NAME, by_name)):
+        if newest_first not in heard.values():
+            heard[another] = newest_first
+    return heard
 
 
 def disagreement(orders: Iterable[Order]) -> tuple[str, str]:

@@ -314,12 +314,16 @@ def _number(checkpoint: Checkpoint) -> int:
 
 def _timed(checkpoints: Iterable[Checkpoint]) -> Iterator[tuple[float, Checkpoint]]:
     """Each checkpoint whose time is known, with it."""
-    return ((one.saved, one) for one in checkpoints if one.saved is not None)
+    return ((one.saved, one) for one in checkpoints if one.saved is not None and not one.dated_ahead)
 
 
 def _untimed(checkpoints: Iterable[Checkpoint]) -> dict[str, str]:
     """What no rule about times can judge is kept by each."""
-    return {one.name: "it is not known when it was saved" for one in checkpoints if one.saved is None}
+    return {
+        one.name: "it is not known when it was saved" if one.saved is None else "its time is yet to come"
+        for one in checkpoints
+        if one.saved is None or one.dated_ahead
+    }
 
 
 @dataclass(frozen=True, slots=True)

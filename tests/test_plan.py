@@ -247,6 +247,16 @@ CASES = {
         ["ckpt-10", "ckpt-2", "ckpt-9"],
         policy=Policy((Newest(2),)),
     ),
+    "of equal steps the newer one stays that is so by time, and that which is so by name": Case(
+        [
+            made(5, name="ckpt-2", step_from="step"),
+            made(5, name="ckpt-1", step_from="step"),
+            made(1, name="ckpt-3", step_from="step"),
+            made(1, name="ckpt-0", step_from="step"),
+        ],
+        ["ckpt-1", "ckpt-3", "ckpt-0"],
+        policy=Policy((Newest(1),)),
+    ),
     "--order step, of equal steps": Case(
         [made(0, name=f"ckpt-{n}", step_from="step") for n in (10, 1, 2, 9)],
         ["ckpt-10", "ckpt-9"],

@@ -249,9 +249,18 @@ def test_a_time_from_the_future_is_that_of_no_save(rule: Rule, kept: list[int]) 
     planned = plan(directory, policy, protections, now=now)
     stay = [decision for decision in planned.keep if decision.rules]
     assert [decision.checkpoint.step for decision in stay] == kept
-    assert planned.decisions[2].rules == ("it is not known when it was saved",)
+    assert planned.decisions[2].rules == ("its time is yet to come",)
     (effect,) = explain(planned, policy, protections, now=now).effects
     assert effect.keeps == len(kept)
+
+
+def test_a_time_from_the_future_counts_beside_values_of_such_times() -> None:
+    """Where the trainer's clock is ahead, its events are as well, and tell whose value is whose."""
+    values = Values([0, 1], [0.5, 0.25], [SUNDAY, SUNDAY + HOUR], until=SUNDAY + HOUR, epochs=True)
+    best = Best(1, "epoch_loss", values)
+    found = run(32, 64)
+    planned = plan(Directory("run", ABSENT, tuple(found)), Policy((best,)), now=SUNDAY + HOUR / 2)
+    assert dict(zip(["ckpt-64"], planned.decisions[1].rules, strict=True)) == best.keep(found[::-1])
 
 
 def test_a_clock_that_is_a_little_ahead_is_believed() -> None:
