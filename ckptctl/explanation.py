@@ -59,7 +59,7 @@ def explain(plan: Plan, policy: Policy, protections: Protections, *, now: float 
     newest_first = readings(
         countable_of([decision.checkpoint for decision in plan.decisions]), protections.order
     ).values()
-    judged = [as_judged(one, moment) for one in newest_first]
+    judged = [as_judged(one, policy, moment) for one in newest_first]
     speaking = [{name for one in judged for name in rule.keep(one)} for rule in policy.rules]
     unprotected = {one.checkpoint.name for one in plan.keep if not one.protections}
     effects = []

@@ -123,7 +123,7 @@ def _decide(
     countable = countable_of(checkpoints)
     orders = readings(countable, protections.order)
     try:
-        choices = {order: policy.keep(as_judged(found, now)) for order, found in orders.items()}
+        choices = {order: policy.keep(as_judged(found, policy, now)) for order, found in orders.items()}
     except PolicyError as error:
         raise PolicyError(f"{directory.path}: {error}") from error
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
@@ -174,8 +174,10 @@ def countable_of(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     return [one for one in checkpoints if one.complete and one.regular and one.doubt is None]
 
 
-def as_judged(checkpoints: Iterable[Checkpoint], now: float) -> list[Checkpoint]:
+def as_judged(checkpoints: Sequence[Checkpoint], policy: Policy, now: float) -> Sequence[Checkpoint]:
     """Those that rules may count on, as rules see them: with what a clock that was wrong has dated ahead."""
+    if not policy.by_time:
+        return checkpoints
     latest = now + RESAVE_SECONDS
     return [one if (one.saved or 0.0) <= latest else replace(one, dated_ahead=True) for one in checkpoints]
 

@@ -355,6 +355,11 @@ class Policy:
         kept = "keep " + (f"{', '.join(most)} and {last}" if most else last)
         return kept if self.max_bytes is None else f"{kept}, up to {format_bytes(self.max_bytes)} together"
 
+    @property
+    def by_time(self) -> bool:
+        """Whether a rule goes by when checkpoints were saved, and so has to know which are dated ahead."""
+        return any(isinstance(rule, (Every, PerCalendar, Within)) for rule in self.rules)
+
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, tuple[str, ...]]:
         """Asks every rule.
 
