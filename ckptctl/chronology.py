@@ -1,4 +1,8 @@
-"""What was saved before what: the state's own order where it lists, times elsewhere. Pure."""
+"""What was saved before what: by time, by step, and by the numbers in the names. Pure.
+
+By time is the state's own order where it lists, and that of the times elsewhere. The other two put only those
+in order whose steps or names can be compared, in the places that these have by time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 from ckptctl import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ckptctl.model import Checkpoint, State
 
@@ -48,3 +52,60 @@ def oldest_first(checkpoints: Iterable[Checkpoint], state: State) -> list[Checkp
             at = -math.inf if one.saved is None else one.saved
             keys[one.name] = (at, -1, -1 if one.step is None else one.step, one.name)
     return sorted(pending, key=lambda one: keys[one.name])
+
+
+def by_step(by_time: Sequence[Checkpoint], *, ties_by_name: bool = False) -> list[Checkpoint]:
+    """Newest first by steps that are counted in the same way.
+
+    A number of saves says nothing about a number of updates, nor the other way round.
+
+    Args:
+        by_time: Checkpoints, newest first.
+        ties_by_name: Of equal steps, as of a variable called `step` that never changes, the numbers in the
+            names tell which is newer, where they can; else times do.
+    """
+    places: dict[str | None, list[int]] = {}
+    for place, checkpoint in enumerate(by_time):
+        if checkpoint.step is not None:
+            places.setdefault(checkpoint.step_from, []).append(place)
+    arranged = list(by_time)
+    for alike in places.values():
+        found = [by_time[place] for place in alike]
+        if ties_by_name:
+            found = by_name(found)
+        found.sort(key=_step, reverse=True)
+        for place, checkpoint in zip(alike, found, strict=True):
+            arranged[place] = checkpoint
+    return arranged
+
+
+def by_name(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Newest first by the numbers of names that are alike but for these: `model_9` comes before `model_10`.
+
+    Several numbers tell nothing where they contradict each other, as an epoch does and a batch within it.
+
+    Args:
+        by_time: Checkpoints, newest first.
+    """
+    rows: list[Sequence[str]] = []
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, checkpoint in enumerate(by_time):
+        between, numbers = naming.split_numbers(checkpoint.name)
+        rows.append(numbers)
+        places.setdefault(between, []).append(place)
+    arranged = list(by_time)
+    for alike in places.values():
+        columns = naming.counting_columns([rows[place] for place in alike])
+        if all(column == sorted(column, reverse=True) for column in columns):
+            continue
+        numbered = [*zip(zip(*columns, strict=True), alike, strict=True)]
+        numbered.sort(key=lambda pair: pair[0], reverse=True)
+        ordered = zip(*[numbers for numbers, _ in numbered], strict=True)
+        if all([*column] == sorted(column, reverse=True) for column in ordered):
+            for place, (_, source) in zip(alike, numbered, strict=True):
+                arranged[place] = by_time[source]
+    return arranged
+
+
+def _step(checkpoint: Checkpoint) -> int:
+    return -1 if checkpoint.step is None else checkpoint.step

@@ -1,12 +1,13 @@
-"""What speaks for each checkpoint of a plan, and what each rule does there. Pure: no disk, no clock."""
+"""What speaks for each checkpoint of a plan, and what each rule does there. Pure, as `ckptctl.plan` is."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckptctl.measured import measure
-from ckptctl.plan import countable_of, readings
+from ckptctl.plan import as_judged, countable_of, readings
 from ckptctl.policy import Best
 
 if TYPE_CHECKING:
@@ -45,18 +46,21 @@ class Explanation:
     measured: Measured | None = None
 
 
-def explain(plan: Plan, policy: Policy, protections: Protections) -> Explanation:
+def explain(plan: Plan, policy: Policy, protections: Protections, *, now: float | None = None) -> Explanation:
     """Explains a plan.
 
     Args:
         plan: What `ckptctl.plan` made.
         policy: Of this policy,
-        protections: and these protections.
+        protections: and these protections,
+        now: at this time; the clock's by default.
     """
+    moment = time.time() if now is None else now
     newest_first = readings(
         countable_of([decision.checkpoint for decision in plan.decisions]), protections.order
     ).values()
-    speaking = [{name for one in newest_first for name in rule.keep(one)} for rule in policy.rules]
+    judged = [as_judged(one, policy, moment) for one in newest_first]
+    speaking = [{name for one in judged for name in rule.keep(one)} for rule in policy.rules]
     unprotected = {one.checkpoint.name for one in plan.keep if not one.protections}
     effects = []
     for at, (rule, names) in enumerate(zip(policy.rules, speaking, strict=True)):

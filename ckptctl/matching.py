@@ -25,10 +25,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ckptctl import naming
 from ckptctl.model import NAME
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ _SLOWER = 3
 _RIGHT_AFTER = 1.0
 """Seconds within which a callback writes its value that acts right after the one that saves."""
 _JUST = 0.05
-_NUMBER = re.compile(r"[0-9]{1,18}")
 _NOT_YET = "saved after the last value was written, so its own may be yet to come"
 _BEYOND = "its step lies beyond the last of the values, so its own may be yet to come"
 _HOLES = "part of the events could not be read, so its value may be there"
@@ -233,19 +232,18 @@ def _by_name(values: Values, checkpoints: Sequence[Checkpoint]) -> dict[str, tup
     It counts from 1, as `{epoch}` does: the highest is that of the last epoch, each has its epoch, and the
     checkpoints' updates are in proportion to it.
     """
-    if len({_NUMBER.sub("#", one.name) for one in checkpoints}) != 1:
+    split = [naming.split_numbers(one.name) for one in checkpoints]
+    if len({between for between, _ in split}) != 1:
         return {}
     last = dict(zip(values.steps, values.values, strict=True))
-    fitting = []
-    for column in zip(*[_NUMBER.findall(one.name) for one in checkpoints], strict=True):
-        numbers = [int(number) for number in column]
-        if (
-            len(set(numbers)) == len(numbers)
-            and max(numbers) - 1 == max(last, default=-1)
-            and all(number - 1 in last for number in numbers)
-            and _in_proportion(numbers, checkpoints)
-        ):
-            fitting.append(numbers)
+    fitting = [
+        numbers
+        for numbers in naming.counting_columns([numbers for _, numbers in split])
+        if len(set(numbers)) == len(numbers)
+        and max(numbers) - 1 == max(last, default=-1)
+        and all(number - 1 in last for number in numbers)
+        and _in_proportion(numbers, checkpoints)
+    ]
     if len(fitting) != 1:
         return {}
     return {

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 from ckptctl import naming, units
 from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
 from ckptctl.model import Format, State, StateEntry, StateStatus
-from ckptctl.plan import RESAVE_SECONDS, Order, readings
+from ckptctl.plan import RESAVE_SECONDS, Order, disagreement, readings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ckptctl.model import Checkpoint, Directory
 
@@ -60,7 +60,7 @@ def mend(
     Args:
         directory: What a scan found.
         doubt: Tells why a complete checkpoint does not pass. It is asked for as few as possible.
-        order: What makes a checkpoint newer, where time and step disagree.
+        order: What makes a checkpoint newer, where time, step and name disagree.
         elsewhere: Paths of the state that lead out of the directory, to something that is there.
         now: Seconds since the epoch.
 
@@ -82,7 +82,7 @@ def _rebuild(directory: Directory, doubt: Doubt, order: Order | None, now: float
     """
     ways = readings(_candidates(directory), order)
     if len(ways) > 1:
-        raise undecided(directory, [way[0].name for way in ways.values()])
+        raise undecided(directory, {order: way[0].name for order, way in ways.items()})
     (newest_first,) = ways.values()
     latest, failed = _first(newest_first, doubt)
     if latest is None:
@@ -182,16 +182,17 @@ def _choose(
         )
     candidates = [one for one in _candidates(directory) if named is None or one.name != named.name]
     failed: dict[str, str] = {}
-    chosen: dict[str, Checkpoint] = {}
-    for newest_first in readings(candidates, order).values():
+    chosen: dict[Order, Checkpoint] = {}
+    for heard, newest_first in readings(candidates, order).items():
         first, passed_over = _first(newest_first, doubt)
         failed |= passed_over
         if first is None:
             raise _none_passes(directory, failed)
-        chosen[first.name] = first
-    if len(chosen) > 1:
-        raise undecided(directory, list(chosen))
-    (only,) = chosen.values()
+        chosen[heard] = first
+    names = {heard: one.name for heard, one in chosen.items()}
+    if len({*names.values()}) > 1:
+        raise undecided(directory, names)
+    only = next(iter(chosen.values()))
     _expect_known_after(only, directory)
     return only, failed
 
@@ -242,13 +243,17 @@ def _why_not(named: Checkpoint | None, doubt: Doubt) -> str | None:
     return None if why is None else f"does not pass ({why})"
 
 
-def undecided(directory: Directory, names: Sequence[str]) -> RefusedError:
-    """The refusal where readings of "newest first" begin with different checkpoints."""
-    told = f" ({' or '.join(names)})" if len(set(names)) > 1 else ""
-    return RefusedError(
-        f"{directory.path}: the order of saving and the order of steps disagree about what is newer{told}; "
-        "--order time or --order step decides"
-    )
+def undecided(directory: Directory, names: Mapping[Order, str]) -> RefusedError:
+    """The refusal where readings of "newest first" disagree.
+
+    Args:
+        directory: What was scanned.
+        names: What each has as the newest; they may disagree about older ones alone.
+    """
+    told, options = disagreement(names)
+    different = list(dict.fromkeys(names.values()))
+    which = f" ({' or '.join(different)})" if len(different) > 1 else ""
+    return RefusedError(f"{directory.path}: {told} disagree about what is newer{which}; {options} decides")
 
 
 def _none_passes(directory: Directory, failed: dict[str, str]) -> UnreadableError:

@@ -197,6 +197,7 @@ class Checkpoint:
         problem: Why it is not complete.
         doubt: What speaks against it and does not prove it broken; it then counts for nothing, and stays.
         details: What it holds, if that was asked for.
+        dated_ahead: Whether `saved` is in the future, as a plan tells its rules: it is no end of a run.
     """
 
     name: str
@@ -218,6 +219,7 @@ class Checkpoint:
     problem: str | None = None
     doubt: str | None = None
     details: Details | None = None
+    dated_ahead: bool = False
 
     @property
     def files(self) -> tuple[File, ...]:

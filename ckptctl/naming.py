@@ -73,6 +73,7 @@ _LEFTOVER_FILE = re.compile(
 )
 _LEFTOVER_DIRECTORY = re.compile(r".*_temp(?:_[0-9a-f]{32})?|workertemp_.*", re.DOTALL)
 _STEP = re.compile(r"-([0-9]{1,19})\Z")  # as many digits as an int64 has
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)*)")
 
 
 def parse(name: str) -> ParsedName | None:
@@ -125,6 +126,26 @@ def step_of(name: str) -> int | None:
     """The number behind the name's last dash: a save counter or a global step, as the writer pleased."""
     match = _STEP.search(name)
     return int(match[1]) if match else None
+
+
+def split_numbers(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What stands between a name's numbers, and the numbers; `0.25` is one."""
+    parts = _NUMBER.split(name)
+    return tuple(parts[::2]), tuple(parts[1::2])
+
+
+def counting_columns(rows: Sequence[Sequence[str]]) -> list[list[int]]:
+    """The numbers of names that are alike but for these.
+
+    Args:
+        rows: The numbers of each name, as `split_numbers` has them.
+
+    Returns:
+        A list for each place where a number stands, in the order of the rows. What has a decimal point is a
+        loss or a rate, and counts nothing.
+    """
+    columns = zip(*rows, strict=True)
+    return [[*map(int, column)] for column in columns if not any("." in number for number in column)]
 
 
 def prefix_of(path: str) -> str:

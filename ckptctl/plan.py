@@ -1,7 +1,7 @@
 """Rules and protections -> Plan. Pure: no disk, and no clock but for the time that nobody gave.
 
 The protections stand above every policy; each is a reason that the plan shows. Wherever two readings of a
-directory are possible, what either of them would keep is kept.
+directory are possible, what any of them would keep is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import naming, removal, units
+from ckptctl import chronology, naming, removal, units
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
@@ -31,6 +31,13 @@ class Order(enum.Enum):
     """The state's own order and timestamps where listed, else when the index was written."""
     STEP = "step"
     """The step, among checkpoints whose steps count the same; one without a step keeps its place in time."""
+    NAME = "name"
+    """The number in the name, among checkpoints whose names are alike but for numbers; others likewise."""
+
+    @property
+    def phrase(self) -> str:
+        """What it goes by, as it follows "the order of"."""
+        return {Order.TIME: "saving", Order.STEP: "steps", Order.NAME: "the numbers in the names"}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Protections:
         min_age: Seconds. Whatever was written to since is kept.
         protect: Names, or patterns with `*` and `?`, that are kept.
         include_preserved: Lets the policy decide about preserved checkpoints too.
-        order: By what "newest" is judged; None: by both, and what either keeps is kept.
+        order: By what "newest" is judged; None: by all, and what any of them keeps is kept.
         skip_open: Keeps what a process of this machine has open, as far as `ckptctl.openfiles` tells.
         besides: Another policy with its protections: what those would keep is kept too. However little a
             policy keeps that others had a hand in, no more goes than with this one.
@@ -83,7 +90,8 @@ def plan(
         directory: What `ckptctl.scan` found.
         policy: Which checkpoints to keep.
         protections: What is kept besides.
-        now: The time that `min_age` counts back from; the clock's by default.
+        now: The present: `min_age` counts back from it, and what was saved later has no time that counts; the
+            clock's by default.
         level: The `--verify` by which `ckptctl repair` finds what counts for nothing here, for the notes.
 
     Returns:
@@ -92,17 +100,18 @@ def plan(
     Raises:
         RefusedError: The state file exists and cannot be read, so that the trainer's last word is unknown;
             or it is a SavedModel's `variables/`.
+        PolicyError: A rule makes no sense for these checkpoints.
     """
     refuse(directory)
     moment = time.time() if now is None else now
-    decisions, disagree = _decide(directory, policy, protections, moment)
+    decisions, heard = _decide(directory, policy, protections, moment)
     if protections.besides is not None:
         besides, _ = _decide(directory, *protections.besides, moment)
         decisions = tuple(map(_either, decisions, besides))
     over = 0
     if policy.max_bytes is not None:
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
-    notes = [*_notes(directory, decisions, level, disagree=disagree)]
+    notes = [*_notes(directory, decisions, heard, level)]
     if over:
         notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
     return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
@@ -110,23 +119,27 @@ def plan(
 
 def _decide(
     directory: Directory, policy: Policy, protections: Protections, now: float
-) -> tuple[tuple[Decision, ...], bool]:
-    """A decision for each checkpoint, oldest first; and whether time and step disagree about what to keep."""
+) -> tuple[tuple[Decision, ...], tuple[Order, ...]]:
+    """A decision for each checkpoint, oldest first; and the orders that disagree about what to keep."""
     checkpoints = [checkpoint for checkpoint in directory.checkpoints if checkpoint.on_disk]
     countable = countable_of(checkpoints)
     orders = readings(countable, protections.order)
-    choices = {order: policy.keep(newest_first) for order, newest_first in orders.items()}
+    try:
+        choices = {order: policy.keep(as_judged(found, policy, now)) for order, found in orders.items()}
+    except PolicyError as error:
+        raise PolicyError(f"{directory.path}: {error}") from error
     disagree = len({tuple(sorted(choice)) for choice in choices.values()}) > 1
     kept: dict[str, list[str]] = {checkpoint.name: [] for checkpoint in checkpoints}
     for order, choice in choices.items():
         for name, reasons in choice.items():
             kept[name] += [f"{reason} by {order.value}" if disagree else reason for reason in reasons]
     newest = {by[0].name: "the newest complete one" for by in orders.values() if by}
-    if protections.order is None:
-        for name in _last_written(countable, now):
-            newest.setdefault(name, "the last complete one to be written")
+    written, last = _last_written(countable, now)
+    if protections.order is None and last is not None:
+        newest.setdefault(last, "the last complete one to be written")
     protected = {one.name: _protections(one, newest, protections, now) for one in checkpoints}
     _keep_saved_again(checkpoints, protected, now)
+    _keep_under_way(checkpoints, protected, written)
     _keep_broken(checkpoints, newest, protected)
     why = {name: [*ruled, *protected[name]] for name, ruled in kept.items()}
     dropped = _fit(checkpoints, why, protected, policy.max_bytes)
@@ -146,7 +159,7 @@ def _decide(
             for one in checkpoints
         ]
     )
-    return decisions, disagree
+    return decisions, tuple(orders) if disagree else ()
 
 
 def _either(one: Decision, other: Decision) -> Decision:
@@ -161,6 +174,14 @@ def countable_of(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     A link's target may change or go at any time: what is made of links stays, and counts for nothing.
     """
     return [one for one in checkpoints if one.complete and one.regular and one.doubt is None]
+
+
+def as_judged(checkpoints: Sequence[Checkpoint], policy: Policy, now: float) -> Sequence[Checkpoint]:
+    """Those that rules may count on, as rules see them: with what a clock that was wrong has dated ahead."""
+    if not policy.by_time:
+        return checkpoints
+    latest = now + RESAVE_SECONDS
+    return [one if (one.saved or 0.0) <= latest else replace(one, dated_ahead=True) for one in checkpoints]
 
 
 def _fit(
@@ -212,41 +233,38 @@ def refuse(directory: Directory) -> None:
         )
 
 
-def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, Sequence[Checkpoint]]:
-    """The readings of "newest first" that are to be heard; one where both say the same.
+def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, list[Checkpoint]]:
+    """The readings of "newest first" that are to be heard; of those that say the same, the first.
 
     Args:
         complete: Checkpoints, oldest first as a scan has them.
         order: The one that the user decided for, if they did.
     """
     by_time = list(reversed(complete))
-    by_step = _by_step(by_time)
+    if order is Order.TIME:
+        return {order: by_time}
     if order is Order.STEP:
-        return {Order.STEP: by_step}
-    if order is Order.TIME or by_step == by_time:
-        return {Order.TIME: by_time}
-    return {Order.TIME: by_time, Order.STEP: by_step}
+        return {order: chronology.by_step(by_time, ties_by_name=True)}
+    by_name = chronology.by_name(by_time)
+    if order is Order.NAME:
+        return {order: by_name}
+    heard = {Order.TIME: by_time}
+    for another, newest_first in ((Order.STEP, chronology.by_step(by_time)), (Order.NAME, by_name)):
+        if newest_first not in heard.values():
+            heard[another] = newest_first
+    return heard
 
 
-def _by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Steps that are counted in the same way put their checkpoints in order, in the places that those have.
-
-    A number of saves says nothing about a number of updates, nor the other way round.
-    """
-    places: dict[str | None, list[int]] = {}
-    for place, checkpoint in enumerate(by_time):
-        if checkpoint.step is not None:
-            places.setdefault(checkpoint.step_from, []).append(place)
-    by_step = list(by_time)
-    for alike in places.values():
-        newest_first = sorted((by_time[place] for place in alike), key=_step, reverse=True)
-        for place, checkpoint in zip(alike, newest_first, strict=True):
-            by_step[place] = checkpoint
-    return by_step
+def disagreement(orders: Iterable[Order]) -> tuple[str, str]:
+    """Which orders disagree, and the options of which one decides, each as a phrase."""
+    *most, last = orders
+    told = ", ".join([f"the order of {order.phrase}" for order in most])
+    options = ", ".join([f"--order {order.value}" for order in most])
+    return f"{told} and the order of {last.phrase}", f"{options} or --order {last.value}"
 
 
-def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
-    """Names the checkpoint whose files are the youngest, whatever the state says of its place.
+def _last_written(countable: Sequence[Checkpoint], now: float) -> tuple[float, str | None]:
+    """When the last of all files was written, and of which checkpoint it is, whatever the state says of that.
 
     A trainer may have died between its last save, under a name that it had used before, and the state file.
     Times from the future tell nothing.
@@ -254,12 +272,7 @@ def _last_written(countable: Sequence[Checkpoint], now: float) -> Iterable[str]:
     # Of equal times the newer one's comes first, and so wins.
     written = [(one.written, one.name) for one in reversed(countable)]
     past = [pair for pair in written if pair[0] < now + RESAVE_SECONDS]
-    if past:
-        yield max(past, key=lambda pair: pair[0])[1]
-
-
-def _step(checkpoint: Checkpoint) -> int:
-    return -1 if checkpoint.step is None else checkpoint.step
+    return max(past, key=lambda pair: pair[0], default=(-math.inf, None))
 
 
 def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
@@ -322,17 +335,37 @@ def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[st
             earliest = min(earliest, written)
 
 
+def _keep_under_way(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], last: float) -> None:
+    """What was written after all that is complete, and its data after its index, is a save under way.
+
+    However long ago that was: the trainer may be stopped, or its disk stand still. When it goes on it writes
+    the index, and names the checkpoint as its latest.
+    """
+    for one in checkpoints:
+        if one.index is None or not one.shards:
+            continue
+        data = max([shard.mtime_ns for shard in one.shards])
+        if data > one.index.mtime_ns and data / 1e9 >= last:
+            kept[one.name].append(
+                "its data are the youngest, and its index older: it may be being saved again"
+            )
+
+
 def _keep_broken(
     checkpoints: Sequence[Checkpoint], newest: Collection[str], kept: dict[str, list[str]]
 ) -> None:
     """A broken checkpoint goes only when a complete one is newer by every reading: it may still be of use."""
+    broken = [checkpoint for checkpoint in checkpoints if checkpoint.status is Status.BROKEN]
+    if not broken:
+        return
     good = [checkpoint for checkpoint in checkpoints if checkpoint.name in newest]
-    place = {checkpoint.name: at for at, checkpoint in enumerate(checkpoints)}
-    for checkpoint in checkpoints:
-        if checkpoint.status is not Status.BROKEN:
-            continue
+    by_time = checkpoints[::-1]
+    by_name = chronology.by_name(by_time)
+    places = [{one.name: at for at, one in enumerate(way)} for way in (by_time, by_name)]
+    for checkpoint in broken:
         older = bool(good) and all(
-            place[checkpoint.name] < place[one.name] and _is_older(checkpoint, one) for one in good
+            _is_older(checkpoint, one) and all(place[one.name] < place[checkpoint.name] for place in places)
+            for one in good
         )
         if not older:
             kept[checkpoint.name].append("no complete one is newer")
@@ -353,7 +386,7 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _notes(
-    directory: Directory, decisions: Sequence[Decision], level: str, *, disagree: bool
+    directory: Directory, decisions: Sequence[Decision], heard: Sequence[Order], level: str
 ) -> Iterable[str]:
     latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
@@ -374,10 +407,11 @@ def _notes(
     if lost:
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         yield f"{lost[0]}{more} is pinned and not there; `ckptctl unpin` takes it off the list"
-    if disagree:
+    if heard:
+        told, options = disagreement(heard)
         yield (
-            "the order of saving and the order of steps disagree about which are the newest, so what either "
-            "would keep is kept; --order time or --order step decides"
+            f"{told} disagree about which are the newest, so what any of them would keep is kept; "
+            f"{options} decides"
         )
     preserved = [decision.checkpoint for decision in decisions if decision.reasons == (_PRESERVED,)]
     if preserved:

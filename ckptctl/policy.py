@@ -69,7 +69,8 @@ class Newest:
 class EverySteps:
     """Of each run of `count` steps the first checkpoint: that at the multiple, or the first after it.
 
-    Steps of different origins are not compared: each has its own runs.
+    Steps of different origins are not compared: each has its own runs. What has no step cannot be judged by
+    one, and stays.
 
     Raises:
         PolicyError: `count` is not at least 1.
@@ -87,13 +88,17 @@ class EverySteps:
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
         """The lowest step of each run."""
         first: dict[tuple[str | None, int], Checkpoint] = {}
+        kept = {}
         for one in newest_first:
             if one.step is None:
+                kept[one.name] = "it is not known at which step it was saved"
                 continue
             run = (one.step_from, one.step // self.count)
             if run not in first or one.step <= _number(first[run]):
                 first[run] = one
-        return {one.name: f"the first from step {run * self.count:,} on" for (_, run), one in first.items()}
+        return kept | {
+            one.name: f"the first from step {run * self.count:,} on" for (_, run), one in first.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +267,20 @@ class Best:
         return sorted(finite, key=lambda pair: sign * pair[1].value), matches  # stable: the newer first
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
-        """The best of those that have a value, and those of which it cannot be told."""
+        """The best of those that have a value, and those of which it cannot be told.
+
+        Raises:
+            PolicyError: None of several has a value, for certain: the rule would speak for nothing.
+        """
         ranked, matches = self.ranked(newest_first)
+        if len(newest_first) > 1 and not matches.found and not matches.doubtful:
+            raise PolicyError(
+                f"--keep-best {self.count}: no checkpoint has a value of {self.metric}: its steps are "
+                f"{_span(self.values.steps)}, those of the checkpoints "
+                f"{_span([one.step for one in newest_first if one.step is not None])}. Save a variable that "
+                "counts as the metric's steps do, say how far back a value may lie with --metric-within, or "
+                "leave --keep-best out"
+            )
         kept = {
             name: f"number {place} by {self.metric}: {found.value:.6g} {found.how}".rstrip()
             for place, (name, found) in enumerate(ranked[: self.count], start=1)
@@ -283,18 +300,30 @@ def _more_than_nothing(option: str, seconds: float) -> None:
         raise PolicyError(f"{option} {seconds:g}s makes no sense: write 36h or 7d, for example")
 
 
+def _span(steps: Sequence[int]) -> str:
+    """From where to where steps go, as it follows "are"."""
+    if not steps:
+        return "not known"
+    first, last = min(steps), max(steps)
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
+
+
 def _number(checkpoint: Checkpoint) -> int:
     return -1 if checkpoint.step is None else checkpoint.step
 
 
 def _timed(checkpoints: Iterable[Checkpoint]) -> Iterator[tuple[float, Checkpoint]]:
     """Each checkpoint whose time is known, with it."""
-    return ((one.saved, one) for one in checkpoints if one.saved is not None)
+    return ((one.saved, one) for one in checkpoints if one.saved is not None and not one.dated_ahead)
 
 
 def _untimed(checkpoints: Iterable[Checkpoint]) -> dict[str, str]:
     """What no rule about times can judge is kept by each."""
-    return {one.name: "it is not known when it was saved" for one in checkpoints if one.saved is None}
+    return {
+        one.name: "it is not known when it was saved" if one.saved is None else "its time is yet to come"
+        for one in checkpoints
+        if one.saved is None or one.dated_ahead
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +354,11 @@ class Policy:
         *most, last = [rule.sentence() for rule in self.rules] or ["all"]
         kept = "keep " + (f"{', '.join(most)} and {last}" if most else last)
         return kept if self.max_bytes is None else f"{kept}, up to {format_bytes(self.max_bytes)} together"
+
+    @property
+    def by_time(self) -> bool:
+        """Whether a rule goes by when checkpoints were saved, and so has to know which are dated ahead."""
+        return any(isinstance(rule, (Every, PerCalendar, Within)) for rule in self.rules)
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, tuple[str, ...]]:
         """Asks every rule.

@@ -74,7 +74,7 @@ def repair(
         latest_filename: The state file's name.
         proofs: What the latest has to pass; without it, having a whole index and shards as long as that says
             is enough.
-        order: What makes a checkpoint newer, where time and step disagree.
+        order: What makes a checkpoint newer, where time, step and name disagree.
         offline: No trainer is at work: where the file system cannot exchange names, the state file is
             compared and renamed over. Elsewhere it changes nothing.
         dry_run: Look only, touch nothing.

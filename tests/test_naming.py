@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptctl import naming
-from ckptctl.naming import ParsedName, Role
+from ckptctl.naming import ParsedName, Role, counting_columns, split_numbers
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,25 @@ def test_restorable_name(prefix: str, data: list[str], name: str) -> None:
     """What is given to a restore is taken for the checkpoint again."""
     assert naming.restorable_name(prefix, data) == name
     assert naming.prefix_of(f"/run/{name}") == f"/run/{prefix}"
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (["model_9", "model_10"], [[9, 10]]),
+        (["cp-0009.ckpt", "cp-0010.ckpt"], [[9, 10]]),
+        (["w.01-0.50", "w.02-0.5"], [[1, 2]]),
+        (["v2.1-e3-b40", "v2.1-e4-b50"], [[3, 4], [40, 50]]),
+        (["best", "best"], []),
+    ],
+)
+def test_numbers_of_names(names: list[str], columns: list[list[int]]) -> None:
+    """Numbers count wherever they stand; what has a decimal point is none of them."""
+    split = [split_numbers(name) for name in names]
+    assert len({between for between, _ in split}) == 1
+    assert counting_columns([numbers for _, numbers in split]) == columns
+
+
+def test_names_that_are_not_alike() -> None:
+    """A `#` in a name is no number."""
+    assert split_numbers("a#b")[0] != split_numbers("a1b")[0]

@@ -67,6 +67,17 @@ def reasons(plan: Plan, name: str) -> tuple[str, ...]:
     return next(decision.reasons for decision in plan.decisions if decision.checkpoint.name == name)
 
 
+def unstepped(name: str, *numbers: int) -> list[Checkpoint]:
+    """Checkpoints that say no step, under names with these numbers."""
+    return [made(None, name=name.format(number)) for number in numbers]
+
+
+def again(step: int, *, age: float, status: Status = Status.BROKEN) -> Checkpoint:
+    """A checkpoint whose data were written again, and not yet its index."""
+    shard = File(f"ckpt-{step}.data-00000-of-00001", 10, int((NOW - age) * 1e9), inode=2)
+    return replace(made(step, status=status, age=age + 7000), shards=(shard,))
+
+
 @dataclass(frozen=True)
 class Case:
     """Checkpoints, oldest first, and what is to stay of them, under keep-three if nothing is said."""
@@ -144,6 +155,22 @@ CASES = {
         ["ckpt-4", "ckpt-5", "ckpt-6"],
         Protections(order=Order.TIME),
     ),
+    "what is being saved again stays, however long the save pauses": Case(
+        [made(2, age=7000), again(3, age=500), *(made(n, age=7000) for n in range(4, 8))],
+        ["ckpt-3", "ckpt-5", "ckpt-6", "ckpt-7"],
+    ),
+    "and with --order, though nothing shows as yet that it is broken": Case(
+        [again(3, age=500, status=Status.COMPLETE), *(made(n, age=7000) for n in range(4, 8))],
+        ["ckpt-3", "ckpt-5", "ckpt-6", "ckpt-7"],
+        Protections(order=Order.STEP),
+    ),
+    "a time from the future hides no save under way": Case(
+        [made(1, age=-1e6), again(3, age=500), *(made(n, age=7000) for n in range(4, 8))],
+        ["ckpt-3", "ckpt-5", "ckpt-6", "ckpt-7"],
+    ),
+    "data younger than their index are no save under way where something was written since": Case(
+        [again(3, age=500), *(made(n, age=400) for n in range(4, 8))], ["ckpt-5", "ckpt-6", "ckpt-7"]
+    ),
     "what is saved again stays with --order too": Case(
         [made(1), made(2, age=1), *(made(n) for n in range(3, 7))],
         ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"],
@@ -183,8 +210,93 @@ CASES = {
         [made(1), made(2), made(3), made(None, name="best"), made(4)], ["ckpt-3", "best", "ckpt-4"]
     ),
     "steps that count something else are not compared": Case(
-        [*(made(n, step_from="optimizer/iter") for n in (100, 200, 300)), made(4), made(5), made(6)],
+        [
+            *(made(n, name=f"update-{n}", step_from="optimizer/iter") for n in (100, 200, 300)),
+            *(made(n) for n in (4, 5, 6)),
+        ],
         ["ckpt-4", "ckpt-5", "ckpt-6"],
+    ),
+    "a copy without times of names without steps: the numbers in the names are heard": Case(
+        unstepped("model_{}", 1, 10, 11, 12, 2, 3, 4, 5, 6, 7, 8, 9),
+        ["model_10", "model_11", "model_12", "model_7", "model_8", "model_9"],
+    ),
+    "names as Keras makes them": Case(
+        unstepped("cp-{:04d}.ckpt", 3, 4, 1, 2),
+        ["cp-0003.ckpt", "cp-0004.ckpt", "cp-0001.ckpt", "cp-0002.ckpt"],
+    ),
+    "a loss in the names beside the number": Case(
+        [made(None, name=name) for name in ("w.1-0.90", "w.3-0.10", "w.4-0.30", "w.2-0.50")],
+        ["w.3-0.10", "w.4-0.30", "w.2-0.50"],
+        policy=Policy((Newest(2),)),
+    ),
+    "a loss in the names alone is no number": Case(
+        [made(None, name=f"best_{loss}") for loss in (0.9, 0.7, 0.5, 0.3)],
+        ["best_0.7", "best_0.5", "best_0.3"],
+    ),
+    "numbers that go together": Case(
+        [made(None, name=f"epoch{n // 2}_batch{n}") for n in (10, 11, 3, 4)],
+        ["epoch5_batch10", "epoch5_batch11", "epoch1_batch3", "epoch2_batch4"],
+        policy=Policy((Newest(2),)),
+    ),
+    "numbers that contradict each other tell nothing": Case(
+        [made(None, name=name) for name in ("d1_t230000", "d1_t235900", "d2_t000100", "d2_t003000")],
+        ["d1_t235900", "d2_t000100", "d2_t003000"],
+    ),
+    "a step that never changes leaves the numbers in the names": Case(
+        [made(0, name=f"ckpt-{n}", step_from="step") for n in (1, 10, 2, 9)],
+        ["ckpt-10", "ckpt-2", "ckpt-9"],
+        policy=Policy((Newest(2),)),
+    ),
+    "of equal steps the newer one stays that is so by time, and that which is so by name": Case(
+        [
+            made(5, name="ckpt-2", step_from="step"),
+            made(5, name="ckpt-1", step_from="step"),
+            made(1, name="ckpt-3", step_from="step"),
+            made(1, name="ckpt-0", step_from="step"),
+        ],
+        ["ckpt-1", "ckpt-3", "ckpt-0"],
+        policy=Policy((Newest(1),)),
+    ),
+    "--order step, of equal steps": Case(
+        [made(0, name=f"ckpt-{n}", step_from="step") for n in (10, 1, 2, 9)],
+        ["ckpt-10", "ckpt-9"],
+        Protections(order=Order.STEP),
+        policy=Policy((Newest(2),)),
+    ),
+    "a step within the epoch: time, step and name are heard": Case(
+        [made(step, name=f"ckpt-{n}", step_from="step") for n, step in ((1, 5), (10, 0), (2, 9), (9, 3))],
+        ["ckpt-10", "ckpt-2", "ckpt-9"],
+        policy=Policy((Newest(1),)),
+    ),
+    "--order name decides": Case(
+        [made(step, name=f"ckpt-{n}", step_from="step") for n, step in ((1, 5), (10, 0), (2, 9), (9, 3))],
+        ["ckpt-10"],
+        Protections(order=Order.NAME),
+        policy=Policy((Newest(1),)),
+    ),
+    "--order time decides against the names": Case(
+        unstepped("model_{}", 10, 1, 2, 9),
+        ["model_9"],
+        Protections(order=Order.TIME),
+        policy=Policy((Newest(1),)),
+    ),
+    "--order step knows no names": Case(
+        unstepped("model_{}", 10, 1, 2, 9),
+        ["model_9"],
+        Protections(order=Order.STEP),
+        policy=Policy((Newest(1),)),
+    ),
+    "what is called otherwise keeps its place in time": Case(
+        [*unstepped("model_{}", 1, 10, 2), made(None, name="best"), *unstepped("model_{}", 9)],
+        ["model_10", "model_2", "best", "model_9"],
+    ),
+    "a broken one goes only if a complete one has a higher number too": Case(
+        [
+            made(None, name="model_12", status=Status.BROKEN),
+            made(None, name="model_2", status=Status.BROKEN),
+            *unstepped("model_{}", 9, 10, 11),
+        ],
+        ["model_12", "model_9", "model_10", "model_11"],
     ),
     "a broken one of unknown step goes by the number in its name too": Case(
         [
@@ -246,6 +358,35 @@ def test_disagreement_is_said() -> None:
     assert reasons(found, "ckpt-3") == ("among the 3 newest by time", "the newest complete one")
     assert reasons(found, "ckpt-4") == ("among the 3 newest by step",)
     assert "--order time or --order step" in found.notes[0]
+
+
+def test_names_that_disagree_are_said() -> None:
+    """The numbers in the names are one more reading; the reasons and the note tell which there are."""
+    found = plan(directory(unstepped("model_{}", 1, 10, 2, 9)), Policy((Newest(1),)), now=NOW)
+    assert reasons(found, "model_9") == (
+        "the newest one by time",
+        "the newest complete one",
+    )
+    assert reasons(found, "model_10") == ("the newest one by name", "the newest complete one")
+    (note,) = found.notes
+    assert note == (
+        "the order of saving and the order of the numbers in the names disagree about which are the newest, "
+        "so what any of them would keep is kept; --order time or --order name decides"
+    )
+    steps = [made(step, name=f"ckpt-{n}", step_from="step") for n, step in ((1, 5), (10, 0), (2, 9), (9, 3))]
+    (note,) = plan(directory(steps), Policy((Newest(1),)), now=NOW).notes
+    assert note.startswith(
+        "the order of saving, the order of steps and the order of the numbers in the names"
+    )
+    assert note.endswith("--order time, --order step or --order name decides")
+
+
+def test_names_in_the_order_of_times_change_nothing() -> None:
+    """Where the numbers agree with the times there is one reading, and no word of another."""
+    found = plan(directory(unstepped("model_{}", *range(1, 13))), THREE, now=NOW)
+    assert kept(found) == ["model_10", "model_11", "model_12"]
+    assert reasons(found, "model_11") == ("among the 3 newest",)
+    assert not found.notes
 
 
 def test_disagreement_beyond_the_newest_is_silent() -> None:
@@ -330,7 +471,7 @@ checkpoints_st = st.lists(
     st.builds(
         made,
         step=st.one_of(st.none(), st.integers(0, 30)),
-        name=st.uuids().map(str),
+        name=st.uuids().map(str) | st.integers(0, 30).map("model_{}".format),
         status=st.sampled_from(
             [Status.COMPLETE, Status.COMPLETE, Status.SAVING, Status.BROKEN, Status.MISSING]
         ),
@@ -364,10 +505,20 @@ def test_invariants(found: list[Checkpoint], count: int, protections: Protection
         key=lambda one: one.step or 0,
         default=None,
     )
-    if newest is not None and protections.order is not Order.TIME and not any(o.step is None for o in found):
+    if (
+        newest is not None
+        and protections.order in {None, Order.STEP}
+        and not any(o.step is None for o in found)
+    ):
         assert newest.step in {one.step for one in found if one.name in staying and one.complete}
-    if complete and protections.order is not Order.STEP:
+    if complete and protections.order in {None, Order.TIME}:
         assert complete[-1] in staying
+    if (
+        complete
+        and protections.order in {None, Order.NAME}
+        and all(name[:6] == "model_" for name in complete)
+    ):
+        assert max(complete, key=lambda name: int(name[6:])) in staying
     for one in found:
         if one.on_disk and (one.latest or one.status is Status.SAVING):
             assert one.name in staying

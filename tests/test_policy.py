@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptctl.errors import PolicyError
+from ckptctl.explanation import explain
 from ckptctl.matching import Values
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
 from ckptctl.plan import Order, Protections, plan
@@ -100,7 +101,7 @@ CASES = {
     "the last value before, within the tolerance": Case(
         Best(1, "loss", METRIC, tolerance=5), run(13, 24, 36), [24]
     ),
-    "no value, no place": Case(Best(3, "loss", METRIC), run(11, 21, 41), []),
+    "no value, no place": Case(Best(3, "loss", METRIC), run(11, 20, 41), [20]),
 }
 
 
@@ -118,6 +119,40 @@ def test_a_value_that_cannot_be_told() -> None:
         "ckpt-64": "number 1 by epoch_loss: 0.25 at step 1, written just after the save",
         "ckpt-96": "its epoch_loss is not known: "
         "saved after the last value was written, so its own may be yet to come",
+    }
+
+
+def test_a_metric_that_no_checkpoint_has() -> None:
+    """Steps that count something else would leave the rule without a word for any, the best among them."""
+    values = Values((100, 200, 1300), (0.5, 0.3, 0.4))
+    with pytest.raises(
+        PolicyError, match=r"its steps are 100 to 1,300, those of the checkpoints 1 to 3\. .*"
+    ):
+        Best(2, "loss", values).keep(run(1, 2, 3)[::-1])
+    unnumbered = [replace(one, step=None) for one in run(1, 2, 3)]
+    with pytest.raises(PolicyError, match=r"those of the checkpoints not known\..*--metric-within"):
+        Best(2, "loss", values).keep(unnumbered)
+    with pytest.raises(PolicyError, match=r"^run: --keep-best 2: .* its steps are 100, "):
+        plan(
+            Directory("run", ABSENT, tuple(run(1, 2))),
+            Policy((Newest(1), Best(2, "loss", Values((100,), (0.5,))))),
+        )
+
+
+def test_a_metric_whose_values_may_be_yet_to_come() -> None:
+    """A file that has no row as yet is no mistake, nor is a lone checkpoint from before the first."""
+    kept = Best(2, "loss", Values((), ())).keep(run(1, 2))
+    assert set(kept) == {"ckpt-1", "ckpt-2"}
+    assert not Best(2, "loss", Values((100,), (0.5,))).keep(run(1))
+
+
+def test_what_has_no_step_is_kept_by_the_rule_about_steps() -> None:
+    """Nor is what says no step: it cannot be judged by one."""
+    unknown = [replace(one, step=None, name=f"cp-{one.step:04d}.ckpt") for one in run(1, 2, 3)]
+    kept = EverySteps(10).keep([*run(10, 11), *unknown])
+    assert kept == {
+        **{one.name: "it is not known at which step it was saved" for one in unknown},
+        "ckpt-10": "the first from step 10 on",
     }
 
 
@@ -196,6 +231,47 @@ def test_what_cannot_fit_says_by_how_much() -> None:
     assert any("1.5 kB more than --max-size" in note for note in made_plan.notes)
 
 
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        (Within(2 * DAY), [3, 4, 5, 6]),
+        (PerCalendar(Calendar.DAILY, 2), [3, 5, 6]),
+        (Every(3 * DAY), [1, 3, 4]),
+    ],
+)
+def test_a_time_from_the_future_is_that_of_no_save(rule: Rule, kept: list[int]) -> None:
+    """It neither ends the run nor takes a day's place; the checkpoint stays, since its time is not known."""
+    found = run(1, 2, 3, 4, 5, 6, every=DAY)
+    found[2] = made(3, SUNDAY + 4000 * DAY)
+    directory = Directory("run", ABSENT, tuple(found))
+    policy, protections = Policy((rule,)), Protections(order=Order.STEP)
+    now = found[-1].saved
+    planned = plan(directory, policy, protections, now=now)
+    stay = [decision for decision in planned.keep if decision.rules]
+    assert [decision.checkpoint.step for decision in stay] == kept
+    assert planned.decisions[2].rules == ("its time is yet to come",)
+    (effect,) = explain(planned, policy, protections, now=now).effects
+    assert effect.keeps == len(kept)
+
+
+def test_a_time_from_the_future_counts_beside_values_of_such_times() -> None:
+    """Where the trainer's clock is ahead, its events are as well, and tell whose value is whose."""
+    values = Values([0, 1], [0.5, 0.25], [SUNDAY, SUNDAY + HOUR], until=SUNDAY + HOUR, epochs=True)
+    best = Best(1, "epoch_loss", values)
+    found = run(32, 64)
+    planned = plan(Directory("run", ABSENT, tuple(found)), Policy((best,)), now=SUNDAY + HOUR / 2)
+    assert dict(zip(["ckpt-64"], planned.decisions[1].rules, strict=True)) == best.keep(found[::-1])
+
+
+def test_a_clock_that_is_a_little_ahead_is_believed() -> None:
+    """The clocks of a trainer and of its file server differ by seconds."""
+    found = run(1, 2, 3)
+    directory = Directory("run", ABSENT, tuple(found))
+    planned = plan(directory, Policy((Within(HOUR),)), now=SUNDAY + 2 * HOUR - 30)
+    assert [decision.checkpoint.step for decision in planned.keep] == [2, 3]
+    assert planned.keep[1].rules == ("within 1h before the newest",)
+
+
 # What holds for all rules
 
 RULES = st.one_of(
@@ -225,9 +301,18 @@ ORDERS = st.sampled_from([None, *Order])
 
 
 def keep(checkpoints: Sequence[Checkpoint], policy: Policy, order: Order | None) -> set[str]:
-    """The names that a plan keeps."""
+    """The names that a plan keeps: all of them, where it is an error and nothing is deleted."""
     directory = Directory("run", ABSENT, tuple(checkpoints))
-    made_plan = plan(directory, policy, Protections(order=order), now=SUNDAY + 1e9)
+    best = [rule for rule in policy.rules if isinstance(rule, Best)]
+    try:
+        made_plan = plan(directory, policy, Protections(order=order), now=SUNDAY + 1e9)
+    except PolicyError:
+        assert len(checkpoints) > 1
+        assert any(not rule.ranked(checkpoints)[0] for rule in best)
+        return {one.name for one in checkpoints}
+    for rule in best:
+        _, matches = rule.ranked(checkpoints)
+        assert matches.found or matches.doubtful or len(checkpoints) < 2
     names = [decision.checkpoint.name for decision in made_plan.decisions]
     assert names == [one.name for one in checkpoints], "each is decided about, once, in order"
     assert all(decision.reasons for decision in made_plan.decisions)
@@ -244,8 +329,11 @@ def test_invariants(
     assert kept == keep(checkpoints, policy, order)
     left = [one for one in checkpoints if one.name in kept]
     assert keep(left, policy, order) == kept
-    if checkpoints and order is not Order.STEP:
+    if checkpoints and order in {None, Order.TIME}:
         assert checkpoints[-1].name in kept
+    numbered = [one for one in checkpoints if one.step is not None]
+    if checkpoints == numbered and numbered and order is not Order.TIME:  # the names' numbers are the steps
+        assert max(numbered, key=lambda one: one.step or 0).name in kept
 
 
 @given(CHECKPOINTS, st.lists(RULES, min_size=2, max_size=4), ORDERS)

@@ -330,6 +330,30 @@ def test_copy_without_times_is_rebuilt_by_step_alone(tmp_path: Path) -> None:
     assert (latest(tmp_path), listed(tmp_path)) == ("ckpt-3", ["ckpt-1", "ckpt-2", "ckpt-3"])
 
 
+def test_copy_without_times_is_rebuilt_by_name_alone(tmp_path: Path) -> None:
+    """Nor do they where no step is known and the names have numbers."""
+    names = ["model_9", "model_10", "model_8"]
+    for at, name in enumerate(names):
+        fabricate.checkpoint(tmp_path, name, at=EPOCH + at)
+    before = fabricate.contents(tmp_path)
+    with pytest.raises(RefusedError, match=r"\(model_8 or model_10\); --order time or --order name decides"):
+        repair(tmp_path)
+    assert fabricate.contents(tmp_path) == before
+    repair(tmp_path, order=Order.NAME)
+    assert (latest(tmp_path), listed(tmp_path)) == ("model_10", ["model_8", "model_9", "model_10"])
+
+
+def test_name_of_another_place_for_the_latest_is_asked_for(tmp_path: Path) -> None:
+    """A latest that is gone is not replaced by one that the numbers in the names deny to be the newest."""
+    for at, name in enumerate(["model_10", "model_9"]):
+        fabricate.checkpoint(tmp_path, name, at=EPOCH + at)
+    (tmp_path / "checkpoint").write_text(fabricate.state_text(["model_11"]))
+    with pytest.raises(RefusedError, match=r"model_9 or model_10.*--order time or --order name decides"):
+        repair(tmp_path)
+    repair(tmp_path, order=Order.NAME)
+    assert latest(tmp_path) == "model_10"
+
+
 def test_pinned_ones_are_not_listed(tmp_path: Path) -> None:
     """What no list names no manager deletes: what is pinned is not added to one, though it be the latest."""
     fabricate.run(tmp_path, 4, listed=0)

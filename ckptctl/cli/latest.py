@@ -131,11 +131,15 @@ class _Search:
         from ckptctl.plan import Order, readings  # noqa: PLC0415 - the same
 
         order = None if self.order is None else Order(self.order)
-        ways = readings(checkpoints, order).values()
-        found = [one for way in ways if (one := next(filter(self._passes, way), None)) is not None]
-        if len({one.name for one in found}) > 1:
-            raise undecided(self.directory, [one.name for one in found])
-        return found[0] if found else None
+        first = {
+            heard: next(filter(self._passes, way), None)
+            for heard, way in readings(checkpoints, order).items()
+        }
+        found = {heard: one for heard, one in first.items() if one is not None}
+        names = {heard: one.name for heard, one in found.items()}
+        if len({*names.values()}) > 1:
+            raise undecided(self.directory, names)
+        return next(iter(found.values()), None)
 
     def _passes(self, one: Checkpoint) -> bool:
         if one.name not in self.judged:

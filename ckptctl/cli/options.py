@@ -240,6 +240,6 @@ def stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 order = click.option(
     "--order",
-    type=click.Choice(["time", "step"]),
-    help="What makes a checkpoint newer where time and step disagree; without it, both are heard.",
+    type=click.Choice(["time", "step", "name"]),
+    help="What makes a checkpoint newer where time, step and name disagree; without it, all are heard.",
 )
