@@ -23,9 +23,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ckptctl import posix
+from ckptctl import naming, posix
 from ckptctl.errors import CkptctlError, PolicyError, RefusedError, UnreadableError
-from ckptctl.naming import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -86,7 +85,9 @@ def parse(text: bytes, keys: Collection[str], others: Collection[str] = (), *, t
                 f'[{DIRECTORIES}."{pattern:.{_SHOWN}}"] on a line of its own'
             )
         _expect_known(table, keys, others)
-    return Document(found, tuple(for_directories.items()))
+    return Document(
+        found, tuple((naming.from_text(pattern), table) for pattern, table in for_directories.items())
+    )
 
 
 def _toml(text: bytes) -> dict[str, Any]:
@@ -221,9 +222,9 @@ class Files(Generic[_T]):
         Raises:
             RefusedError: It cannot be read or understood, so that nobody knows what is to stay.
         """
-        path = os.path.join(directory.path, CONFIG_FILE)
+        path = os.path.join(directory.path, naming.CONFIG_FILE)
         try:
-            return self._read(path, directory, CONFIG_FILE, follow=False)
+            return self._read(path, directory, naming.CONFIG_FILE, follow=False)
         except FileNotFoundError:
             if self._known.pop(path, None) is None:
                 return None
