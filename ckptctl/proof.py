@@ -121,6 +121,6 @@ def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
         return replace(checkpoint, status=Status.BROKEN, problem=problem)
     # Its bytes are all right, or nobody could read them: that is no reason to delete it. TensorFlow may have
     # run out of memory or of time.
-    known = verdict.status is VerdictStatus.UNRESTORABLE
+    known = verdict.status is VerdictStatus.UNRESTORABLE and not verdict.lost
     told = "TensorFlow does not restore it" if known else "it cannot be told whether it restores"
     return replace(checkpoint, doubt=f"{told}: {problem}")

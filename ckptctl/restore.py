@@ -71,7 +71,8 @@ class RestoreProof:
     """What came of it.
 
     Attributes:
-        findings: What failed (`RESTORE`), and what could not be rebuilt (`NOT_REBUILT`), object by object.
+        findings: What failed (`RESTORE`), or that TensorFlow's process was lost (`LOST`), and what could not
+            be rebuilt (`NOT_REBUILT`), object by object.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -80,7 +81,7 @@ class RestoreProof:
     def status(self) -> ProofStatus:
         """What the findings come to."""
         kinds = {finding.kind for finding in self.findings}
-        if FindingKind.RESTORE in kinds:
+        if kinds & {FindingKind.RESTORE, FindingKind.LOST}:
             return ProofStatus.FAILED
         return ProofStatus.READABLE if kinds else ProofStatus.PROVEN
 
@@ -171,7 +172,7 @@ class Restorer:
             self._end()
             raise
         self._end()
-        return RestoreProof((Finding(FindingKind.RESTORE, lost),))
+        return RestoreProof((Finding(FindingKind.LOST, lost),))
 
     def _start(self, waiting: Callable[[], None]) -> _Child:
         child = _Child()

@@ -186,10 +186,17 @@ def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
     assert fabricate.contents(tmp_path) == before
 
 
-def test_what_tensorflow_does_not_restore_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (FindingKind.RESTORE, "TensorFlow does not restore it"),
+        (FindingKind.LOST, "it cannot be told whether it restores"),
+    ],
+)
+def test_what_tensorflow_does_not_restore_stays(tmp_path: Path, kind: FindingKind, told: str) -> None:
     """Bytes that are all right are not deleted because TensorFlow fails, and the plan says so."""
     run(tmp_path, 3)
-    finding = Finding(FindingKind.RESTORE, "out of memory")
+    finding = Finding(kind, "out of memory")
     verdict = Verdict("x", VerdictStatus.UNRESTORABLE, Level.RESTORE, findings=(finding,))
     proofs = Proofs(Level.RESTORE)
     with posix.open_directory(str(tmp_path)) as directory:
@@ -199,8 +206,6 @@ def test_what_tensorflow_does_not_restore_stays(tmp_path: Path) -> None:
         proofs._verdicts[found.st_dev, found.st_ino] = known
         made = proofs.plan(directory, scanned, lambda found: plan(found, Policy((Newest(1),)), Protections()))
     assert not made.delete
-    assert "TensorFlow does not restore it: out of memory" in made.keep[0].reasons
+    assert f"{told}: out of memory" in made.keep[0].reasons
     assert any("no checkpoint counts" in note for note in made.notes)
-    assert any(
-        "ckpt-3, the latest in the state file, stays, though TensorFlow" in note for note in made.notes
-    )
+    assert any(f"ckpt-3, the latest in the state file, stays, though {told}" in note for note in made.notes)
