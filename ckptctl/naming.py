@@ -136,6 +136,15 @@ def is_leftover_directory(name: str) -> bool:
     return name.startswith(PRIVATE_PREFIX) or _LEFTOVER_DIRECTORY.fullmatch(name) is not None
 
 
+_TRANSFERS = frozenset({".~tmp~", ".rsync-partial"})
+"""Where rsync puts what it will move to its place (`--delay-updates`), or has to finish (`--partial-dir`)."""
+
+
+def may_be_a_run(name: str) -> bool:
+    """Tells whether a directory of that name, and what is below it, may be one that a trainer writes to."""
+    return name not in _TRANSFERS and not is_leftover_directory(name)
+
+
 def step_of(name: str) -> int | None:
     """The number behind the name's last dash: a save counter or a global step, as the writer pleased."""
     match = _STEP.search(name)
