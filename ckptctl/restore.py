@@ -202,7 +202,7 @@ class _Child:
     """The process, and what it says."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._log = _log()
         try:
             # From where we import, the child does too, and not from the directory that it happens to be in.
             path = [os.path.abspath(entry) for entry in sys.path]
@@ -291,6 +291,14 @@ class _Child:
         # A CHECK that fails says where and what; behind it may come a stack trace.
         fatal = [line for line in said if line.startswith("F0") or "Check failed" in line]
         return (fatal or said or [""])[-1][:_MESSAGE_LENGTH]
+
+
+def _log() -> IO[bytes]:
+    """A file for what the process writes to stderr; in memory, for the disk for such files may be full."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # an old C library, or kernel
+            return open(os.memfd_create("ckptctl-restoring"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _finding(reply: dict[str, Any]) -> Finding:

@@ -6,6 +6,7 @@ Run as a program, this file writes the checkpoints of its tests with TensorFlow.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
@@ -395,6 +396,18 @@ def test_tensorflow_dies(tmp_path: Path, directory: Path) -> None:
         assert "TensorFlow died of SIGABRT" in messages(proof)
         assert proof.findings[0].kind is FindingKind.LOST
         assert prove(restorer, directory / "empty") == RestoreProof()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has files in memory")
+def test_no_directory_for_temporary_files(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written anywhere it restores all the same; what it says in dying is heard."""
+
+    def unusable(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", unusable)
+    with Restorer() as restorer:
+        assert prove(restorer, bundle).status is READABLE
 
 
 def test_time(bundle: Path) -> None:
