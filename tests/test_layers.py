@@ -39,6 +39,7 @@ FLOOR = {
     "events": 4,
     "writers": 1,
     "voice": 1,
+    "marks": 1,
     "notify": 1,
     "tally": 2,
     "exporter": 3,

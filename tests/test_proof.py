@@ -177,6 +177,16 @@ def test_save_cut_off_between_data_and_index(tmp_path: Path, damaged: bool) -> N
     assert names(tmp_path, None) == kept
 
 
+def test_directories_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs come and go for ever: of the directories that were looked at last alone the verdicts are known."""
+    monkeypatch.setattr("ckptctl.proof._REMEMBERED", 2)
+    proofs = Proofs(Level.DATA)
+    for name in ("one", "two", "one", "three"):
+        names(run(tmp_path / name, 3), proofs)
+    inodes = [(tmp_path / name).stat().st_ino for name in ("one", "three")]
+    assert [inode for _, inode in proofs._verdicts] == inodes
+
+
 def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
     """Told to stop, a prune leaves off in the middle of its reading, and deletes nothing."""
     run(tmp_path)
