@@ -78,6 +78,7 @@ def clean(
     *,
     older_than: float = OLDER_THAN,
     latest_filename: str = STATE_FILE,
+    offline: bool = False,
     dry_run: bool = False,
     announce: Callable[[CleanPlan], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -88,6 +89,8 @@ def clean(
         path: The directory.
         older_than: For how many seconds nothing may have been written there; a minute at least.
         latest_filename: The state file's name.
+        offline: No trainer is at work, not even one that is suspended: what was written after the newest
+            checkpoint goes too.
         dry_run: Plan only, touch nothing.
         announce: Is shown the plan before anything is done.
         stop: Asked before each deletion whether to leave the rest.
@@ -108,23 +111,23 @@ def clean(
         )
     with posix.open_directory(os.fspath(path)) as directory:
         if dry_run:
-            made = _plan(directory, older_than, latest_filename)
+            made = _plan(directory, older_than, latest_filename, offline=offline)
             announce(made)
             return CleanReport(made, dry_run=True)
         with recovery.locked(directory, latest_filename) as unlocked:
-            made = _plan(directory, older_than, latest_filename)
+            made = _plan(directory, older_than, latest_filename, offline=offline)
             announce(made)
             return _delete(directory, made, stop, [] if unlocked is None else [unlocked])
 
 
-def _plan(directory: OpenDirectory, older_than: float, latest_filename: str) -> CleanPlan:
+def _plan(directory: OpenDirectory, older_than: float, latest_filename: str, *, offline: bool) -> CleanPlan:
     state, snapshot = statefile.read(directory, latest_filename)
     if snapshot is not None:
         snapshot.close()
     statefile.refuse_misspelt(directory, latest_filename, state)
     scanned = scan_open(directory, state)
     refuse(scanned)
-    found = leftovers.find(directory, scanned, latest_filename, older_than, time.time())
+    found = leftovers.find(directory, scanned, latest_filename, older_than, time.time(), offline=offline)
     return CleanPlan(directory.path, older_than, found)
 
 

@@ -23,9 +23,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from ckptctl import posix
+from ckptctl import naming, posix
 from ckptctl.errors import CkptctlError, PolicyError, RefusedError, UnreadableError
-from ckptctl.naming import CONFIG_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -86,7 +85,9 @@ def parse(text: bytes, keys: Collection[str], others: Collection[str] = (), *, t
                 f'[{DIRECTORIES}."{pattern:.{_SHOWN}}"] on a line of its own'
             )
         _expect_known(table, keys, others)
-    return Document(found, tuple(for_directories.items()))
+    return Document(
+        found, tuple((naming.from_text(pattern), table) for pattern, table in for_directories.items())
+    )
 
 
 def _toml(text: bytes) -> dict[str, Any]:
@@ -186,6 +187,10 @@ class ConfigurationFile(NamedTuple):
 _Seen = tuple[int, ...]
 
 
+_REMEMBERED = 1000
+"""How many files are remembered before it is looked which of their directories are still there."""
+
+
 @dataclass(slots=True)
 class Files(Generic[_T]):
     """Files of configuration, each understood once for as long as it stays the same.
@@ -196,6 +201,7 @@ class Files(Generic[_T]):
 
     understand: Callable[[ConfigurationFile], _T]
     _known: dict[str, tuple[_Seen, _T | PolicyError]] = field(default_factory=dict)
+    _most: int = _REMEMBERED
 
     def named(self, path: str) -> _T:
         """A file that the user names; a link is followed.
@@ -221,9 +227,9 @@ class Files(Generic[_T]):
         Raises:
             RefusedError: It cannot be read or understood, so that nobody knows what is to stay.
         """
-        path = os.path.join(directory.path, CONFIG_FILE)
+        path = os.path.join(directory.path, naming.CONFIG_FILE)
         try:
-            return self._read(path, directory, CONFIG_FILE, follow=False)
+            return self._read(path, directory, naming.CONFIG_FILE, follow=False)
         except FileNotFoundError:
             if self._known.pop(path, None) is None:
                 return None
@@ -252,11 +258,23 @@ class Files(Generic[_T]):
                 except PolicyError as error:
                     made = error
                 before = self._known[path] = seen, made
+                self._forget_gone()
         finally:
             os.close(fd)
         if isinstance(before[1], PolicyError):
             raise PolicyError(str(before[1]))
         return before[1]
+
+    def _forget_gone(self) -> None:
+        """Lets go of directories that are not there any more, now and then; there may be new ones for ever.
+
+        Of those that are there none is forgotten: see `own` for a file that goes.
+        """
+        if len(self._known) > self._most:
+            self._known = {
+                path: one for path, one in self._known.items() if os.path.isdir(os.path.dirname(path) or ".")
+            }
+            self._most = max(_REMEMBERED, 2 * len(self._known))
 
 
 def _distrust(found: os.stat_result, directory: int) -> str | None:

@@ -119,7 +119,7 @@ class Looker:
                 shards in its name.
 
         Raises:
-            CannotReadError: Its index cannot be read, or it cannot be told whether a shard is there.
+            CannotReadError: Its index or its step cannot be read, or whether a shard is there cannot be told.
         """
         if not index_file.size:
             return Contents("its index is empty", unlike=True)
@@ -146,8 +146,10 @@ class Looker:
             return Contents(None, read_step(index, open_shard), details)
         except BundleError as error:
             return Contents(str(error), None, details, corrupt=True)
-        except OSError:
+        except FileNotFoundError:  # it is being deleted
             return Contents(None, None, details)
+        except OSError as error:
+            raise CannotReadError(f"its data cannot be read: {posix.reason(error)}") from error
 
     def look_v1(self, name: str, files: tuple[str, ...], *, vouched: bool) -> Contents | None:
         """Looks into a V1 checkpoint.

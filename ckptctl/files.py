@@ -105,7 +105,8 @@ def _sort_in(found: Listing, directory: OpenDirectory, entry: os.DirEntry[str]) 
         if naming.is_leftover_directory(entry.name):
             found.leftovers.append(_tree(directory, entry))
             return
-        found.subdirectories.append(entry.name)
+        if naming.may_be_a_run(entry.name):
+            found.subdirectories.append(entry.name)
     if parsed is None:
         found.bare[entry.name] = entry
         return

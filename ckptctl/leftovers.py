@@ -8,11 +8,17 @@ A save under way leaves the very same names, and to take them away makes it fail
 directory has been quiet for a while: no file of a checkpoint, of a leftover, or of the state has been
 written, renamed or copied there since. That is told by the change time too, which a copy that keeps times
 cannot set back.
+
+A save that is suspended (by Slurm, or with its container or machine) is quiet for as long as you like, and
+goes on when it is resumed. So what was written after the newest checkpoint goes only where the user says that
+no trainer is at work. Once there is a later checkpoint, it is of a save that was cut short. The state file's
+time tells nothing here: a prune writes it, too.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -47,6 +53,7 @@ class Tree:
         trees: The directories in it, by name.
         unknown: The path in it of something that no save puts there.
         changed: When anything in it, or it itself, was changed last.
+        written: When anything in it was written last, or given its name there; nanoseconds since the epoch.
         bytes: The size of all that is in it.
         inode: Its own.
     """
@@ -56,6 +63,7 @@ class Tree:
     trees: tuple[Tree, ...] = ()
     unknown: str | None = None
     changed: float = 0.0
+    written: int = 0
     bytes: int = 0
     inode: int = 0
 
@@ -86,7 +94,13 @@ class Leftover:
 
 
 def find(
-    directory: OpenDirectory, scanned: Directory, latest_filename: str, older_than: float, now: float
+    directory: OpenDirectory,
+    scanned: Directory,
+    latest_filename: str,
+    older_than: float,
+    now: float,
+    *,
+    offline: bool = False,
 ) -> tuple[Leftover, ...]:
     """Finds what was left behind in a directory, and decides what goes.
 
@@ -96,6 +110,7 @@ def find(
         latest_filename: The state file's name.
         older_than: For how many seconds nothing may have been written there.
         now: Seconds since the epoch.
+        offline: Whether no trainer is at work, not even one that is suspended.
 
     Raises:
         UnreadableError: The directory cannot be listed.
@@ -114,7 +129,15 @@ def find(
     changes = [*_changes(directory, scanned, latest_filename)]
     changes += [item.changed for item in items if isinstance(item, Tree)]
     busy = _busy(now - max(changes, default=0.0), older_than)
-    return tuple(replace(one, keep=one.keep or busy) for one in found)
+    last = _last_save(scanned)
+    suspended = (
+        "it was written after the newest checkpoint: a save that is suspended may go on; where no trainer is "
+        f"at work, `ckptctl clean --offline {shlex.quote(directory.path)}` deletes it"
+    )
+    return tuple(
+        replace(one, keep=one.keep or busy or (None if offline or _written(one.item) < last else suspended))
+        for one in found
+    )
 
 
 def _is_directory(directory: OpenDirectory, name: str) -> bool:
@@ -146,23 +169,25 @@ def _tree(inside: OpenDirectory, name: str) -> Tree:
     files, trees, unknown, size = [], [], None, 0
     given = removal.given_name(name)
     own = os.fstat(inside.fd)
-    changed = max(own.st_mtime, own.st_ctime)
+    changed, written = max(own.st_mtime, own.st_ctime), own.st_mtime_ns
     with os.scandir(inside.fd) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
             found = entry.stat(follow_symlinks=False)
             changed = max(changed, found.st_mtime, found.st_ctime)
+            written = max(written, found.st_mtime_ns)
             size += found.st_size if entry.is_file(follow_symlinks=False) else 0
             if entry.is_file(follow_symlinks=False) and belongs(given, entry.name):
                 files.append(File(entry.name, found.st_size, found.st_mtime_ns, found.st_ino))
             elif entry.is_dir(follow_symlinks=False) and nests(given, entry.name):
                 trees.append(look(inside, entry.name))
                 changed = max(changed, trees[-1].changed)
+                written = max(written, trees[-1].written)
                 size += trees[-1].bytes
                 if trees[-1].unknown is not None:
                     unknown = f"{entry.name}/{trees[-1].unknown}"
             else:
                 unknown = entry.name
-    return Tree(name, tuple(files), tuple(trees), unknown, changed, size, own.st_ino)
+    return Tree(name, tuple(files), tuple(trees), unknown, changed, written, size, own.st_ino)
 
 
 def _described(directory: OpenDirectory, item: File | Tree, names: Names, listing: Listing) -> Leftover:
@@ -221,6 +246,22 @@ def _changes(directory: OpenDirectory, scanned: Directory, latest_filename: str)
         except FileNotFoundError:
             continue
         yield max(found.st_mtime, found.st_ctime)
+
+
+def _last_save(scanned: Directory) -> int:
+    """When the newest checkpoint was written; nanoseconds since the epoch, 0 if there is none."""
+    whole = [one for one in scanned.checkpoints if one.complete and one.regular]
+    return max(
+        (
+            max(shard.mtime_ns for shard in one.shards) if one.index is None else one.index.mtime_ns
+            for one in whole
+        ),
+        default=0,
+    )
+
+
+def _written(item: File | Tree) -> int:
+    return item.mtime_ns if isinstance(item, File) else item.written
 
 
 def _busy(quiet: float, older_than: float) -> str | None:

@@ -289,7 +289,7 @@ def _saved(one: Checkpoint | None, now: float) -> float:
 def _is_utf8(name: str) -> bool:
     """Whether a state file, whose strings are UTF-8, can hold a name."""
     try:
-        name.encode()
+        naming.to_text(name).encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -10,6 +10,7 @@ Answers to `tensorflow/core/util/tensor_bundle/naming.cc` (`MetaFilename`, `Data
 from __future__ import annotations
 
 import enum
+import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,20 @@ PINS_FILE = "ckptctl.pins"
 
 CONFIG_FILE = "ckptctl.toml"
 """The file beside the checkpoints that holds a policy for them."""
+
+
+def from_text(text: str) -> str:
+    """The file name, or the path, that a text in UTF-8 means, as the system's calls and ours spell it.
+
+    A name is bytes. Python reads those by the locale, and TensorFlow and TOML write them in UTF-8: in a
+    locale of another encoding the same name is another string.
+    """
+    return text if text.isascii() else os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
+def to_text(name: str) -> str:
+    """What a text in UTF-8 calls a file; bytes that are not UTF-8 are surrogate escapes."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 class Role(enum.Enum):
@@ -120,6 +135,15 @@ def checkpoints_among(entries: Collection[str]) -> set[str]:
 def is_leftover_directory(name: str) -> bool:
     """Tells whether a directory is one in which savers put parts before they rename them, or one of ours."""
     return name.startswith(PRIVATE_PREFIX) or _LEFTOVER_DIRECTORY.fullmatch(name) is not None
+
+
+_TRANSFERS = frozenset({".~tmp~", ".rsync-partial"})
+"""Where rsync puts what it will move to its place (`--delay-updates`), or has to finish (`--partial-dir`)."""
+
+
+def may_be_a_run(name: str) -> bool:
+    """Tells whether a directory of that name, and what is below it, may be one that a trainer writes to."""
+    return name not in _TRANSFERS and not is_leftover_directory(name)
 
 
 def step_of(name: str) -> int | None:

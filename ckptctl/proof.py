@@ -31,6 +31,10 @@ _LATE_SECONDS = 1.0
 """By how much data may be younger than their index; some file systems count in whole seconds."""
 
 
+_REMEMBERED = 10_000
+"""Directories; what is known of one that is forgotten is read again."""
+
+
 @dataclass(slots=True)
 class Proofs:
     """Verdicts, remembered for as long as the files that they are about stay the same.
@@ -73,12 +77,14 @@ class Proofs:
                 raise StoppedError(f"{directory.path}: stopped before all that is to stay was verified")
 
         found = os.fstat(directory.fd)
-        known = self._verdicts.get((found.st_dev, found.st_ino), {})
+        known = self._verdicts.pop((found.st_dev, found.st_ino), {})
         verdicts: dict[tuple[File, ...], Verdict] = {}
         if known:
             files = {checkpoint.files for checkpoint in scanned.checkpoints}
             verdicts = {one: verdict for one, verdict in known.items() if one in files}
         self._verdicts[found.st_dev, found.st_ino] = verdicts
+        while len(self._verdicts) > _REMEMBERED:  # there may be new runs for ever
+            del self._verdicts[next(iter(self._verdicts))]
         while True:
             if verdicts:
                 scanned = replace(
@@ -121,6 +127,6 @@ def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
         return replace(checkpoint, status=Status.BROKEN, problem=problem)
     # Its bytes are all right, or nobody could read them: that is no reason to delete it. TensorFlow may have
     # run out of memory or of time.
-    known = verdict.status is VerdictStatus.UNRESTORABLE
+    known = verdict.status is VerdictStatus.UNRESTORABLE and not verdict.lost
     told = "TensorFlow does not restore it" if known else "it cannot be told whether it restores"
     return replace(checkpoint, doubt=f"{told}: {problem}")

@@ -137,7 +137,7 @@ def remedies(directory: Directory) -> list[str]:
         )
     names = Names.of(directory)
     if any(names.may_go(file) for file in directory.leftovers):
-        found.append(f"`ckptctl clean {path}` deletes leftovers")
+        found.append(f"`ckptctl clean {path}` deletes leftovers, or says why they stay")
     return found
 
 

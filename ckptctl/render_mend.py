@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from typing import TYPE_CHECKING, Any
 
 from ckptctl.render import escape, table
@@ -29,7 +30,7 @@ def diff(report: RepairReport) -> list[str]:
 def _lines(text: bytes | None) -> list[str]:
     if text is None:
         return []
-    lines = text.rstrip(b"# \n").decode(errors="surrogateescape").split("\n")
+    lines = os.fsdecode(text.rstrip(b"# \n")).split("\n")  # its names as they are shown elsewhere
     return [line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}..." for line in lines]
 
 

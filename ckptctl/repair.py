@@ -204,11 +204,13 @@ class _Work:
             return None
         if one.files not in self.verdicts:
             verdict = proofs.prove(open_scanned(self.directory, one, follow=True))
-            if verdict.status is VerdictStatus.UNREADABLE:  # an older one would take its place
+            # An older one would take its place.
+            if verdict.status is VerdictStatus.UNREADABLE or verdict.lost:
                 which = ", the latest in the state file," if one.latest else ""
+                remedy = "; try again, with more memory or time if it lacks, or with --verify=data"
                 raise UnreadableError(
                     f"{self.directory.path}: it cannot be told whether {one.name}{which} restores: "
-                    f"{verdict.findings[0].message}"
+                    f"{verdict.findings[0].message}{remedy if verdict.lost else ''}"
                 )
             passes = verdict.status in {VerdictStatus.OK, VerdictStatus.READABLE}
             self.verdicts[one.files] = None if passes else verdict.findings[0].message

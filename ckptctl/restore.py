@@ -71,7 +71,8 @@ class RestoreProof:
     """What came of it.
 
     Attributes:
-        findings: What failed (`RESTORE`), and what could not be rebuilt (`NOT_REBUILT`), object by object.
+        findings: What failed (`RESTORE`), or that TensorFlow's process was lost (`LOST`), and what could not
+            be rebuilt (`NOT_REBUILT`), object by object.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -80,7 +81,7 @@ class RestoreProof:
     def status(self) -> ProofStatus:
         """What the findings come to."""
         kinds = {finding.kind for finding in self.findings}
-        if FindingKind.RESTORE in kinds:
+        if kinds & {FindingKind.RESTORE, FindingKind.LOST}:
             return ProofStatus.FAILED
         return ProofStatus.READABLE if kinds else ProofStatus.PROVEN
 
@@ -171,7 +172,7 @@ class Restorer:
             self._end()
             raise
         self._end()
-        return RestoreProof((Finding(FindingKind.RESTORE, lost),))
+        return RestoreProof((Finding(FindingKind.LOST, lost),))
 
     def _start(self, waiting: Callable[[], None]) -> _Child:
         child = _Child()
@@ -201,7 +202,7 @@ class _Child:
     """The process, and what it says."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._log = _log()
         try:
             # From where we import, the child does too, and not from the directory that it happens to be in.
             path = [os.path.abspath(entry) for entry in sys.path]
@@ -290,6 +291,14 @@ class _Child:
         # A CHECK that fails says where and what; behind it may come a stack trace.
         fatal = [line for line in said if line.startswith("F0") or "Check failed" in line]
         return (fatal or said or [""])[-1][:_MESSAGE_LENGTH]
+
+
+def _log() -> IO[bytes]:
+    """A file for what the process writes to stderr; in memory, for the disk for such files may be full."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # an old C library, or kernel
+            return open(os.memfd_create("ckptctl-restoring"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _finding(reply: dict[str, Any]) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -144,7 +145,7 @@ def _directories_in(path: str) -> list[str]:
     """The names of those right in one that a trainer may write to, in order."""
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries if _is_directory(entry)]
-    return sorted(name for name in names if not naming.is_leftover_directory(name))
+    return sorted(filter(naming.may_be_a_run, names))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -154,13 +155,11 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def run_directory(root: str, inside: str) -> str:
-    """The directory that a trainer writes to, for one in which parts of a save are made.
+    """The directory that a trainer writes to, for one in which parts of a save, or of a copy, are made.
 
     Args:
         root: A directory that is watched.
         inside: The path of one below it, relative to it.
     """
     parts = [part for part in inside.split("/") if part not in {"", "."}]
-    while parts and naming.is_leftover_directory(parts[-1]):
-        parts.pop()
-    return os.path.join(root, *parts)
+    return os.path.join(root, *itertools.takewhile(naming.may_be_a_run, parts))

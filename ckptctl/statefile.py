@@ -147,7 +147,7 @@ def _parse(directory: OpenDirectory, name: str, snapshot: Snapshot) -> _Said | S
 
     def written(path: str) -> str:
         # TensorFlow has joined relative paths onto the directory that it was given.
-        return path.removeprefix(here + "/")
+        return naming.from_text(path.removeprefix(here + "/"))
 
     return _Said(
         written(found.model_checkpoint_path),
@@ -197,8 +197,8 @@ def without(state: State, names: Collection[str]) -> bytes | None:
 def text(state: State) -> bytes:
     """A state with a latest, as TensorFlow writes it."""
     fields: dict[str, object] = {
-        "model_checkpoint_path": "" if state.latest is None else state.latest.path,
-        "all_model_checkpoint_paths": [entry.path for entry in state.entries],
+        "model_checkpoint_path": "" if state.latest is None else naming.to_text(state.latest.path),
+        "all_model_checkpoint_paths": [naming.to_text(entry.path) for entry in state.entries],
         "all_model_checkpoint_timestamps": [e.timestamp for e in state.entries if e.timestamp is not None],
     }
     if state.last_preserved is not None:

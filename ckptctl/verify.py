@@ -99,6 +99,12 @@ class Verdict:
         """Whether it passed."""
         return self.status is VerdictStatus.OK
 
+    @property
+    def lost(self) -> bool:
+        """Whether TensorFlow's process was lost over it, for which this machine may be the reason."""
+        kinds = {finding.kind for finding in self.findings}
+        return FindingKind.LOST in kinds and FindingKind.RESTORE not in kinds
+
 
 def verify(
     checkpoint: OpenCheckpoint,

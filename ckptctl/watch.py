@@ -8,10 +8,8 @@ lost event, a directory that went and came back, and an emitter that died cost o
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import queue
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -27,6 +25,7 @@ from ckptctl.errors import (
     UnreadableError,
 )
 from ckptctl.lookout import Lookout
+from ckptctl.marks import Marks
 from ckptctl.notify import Notifier
 from ckptctl.prune import prune_open
 from ckptctl.roots import MAX_DEPTH, Place, is_directory, is_run, run_directories
@@ -128,7 +127,7 @@ class Watcher:
         self._verifies = proofs is not None and proofs.level is not Level.INDEX
         self.tally = Tally()
         self._notifier = notifier or Notifier({})
-        self._marks: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._marks = Marks()
         self._due: dict[str, _Due] = {}
         self._memory = Memory()
         self._contention: dict[str, Contention] = {}
@@ -143,7 +142,7 @@ class Watcher:
     def stop(self) -> None:
         """Ends `run` after the deletion in hand. May be called from a signal handler or another thread."""
         self._stopping = True
-        self._marks.put(None)
+        self._marks.wake()
 
     def run(self) -> None:
         """Watches until `stop`.
@@ -179,13 +178,8 @@ class Watcher:
     def _wait(self, next_rescan: float) -> None:
         """Waits for a mark or until something is due, and takes the marks that there are by then."""
         wake = min([next_rescan, self._notifier.due, *(self._due_at(due) for due in self._due.values())])
-        with contextlib.suppress(queue.Empty):
-            marks = [self._marks.get(timeout=min(_LONGEST_WAIT, max(0.0, wake - time.monotonic())))]
-            # No more than these: where they come as fast as they are taken, this would go on for ever.
-            marks += [self._marks.get_nowait() for _ in range(self._marks.qsize())]
-            for mark in dict.fromkeys(marks):
-                if mark is not None:
-                    self._mark(mark)
+        for path in self._marks.take(min(_LONGEST_WAIT, max(0.0, wake - time.monotonic()))):
+            self._mark(path)
 
     def _mark(self, path: str) -> None:
         now = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import os
 import shutil
@@ -20,7 +21,7 @@ import steps
 from trainers import restore_and_train
 
 from ckptctl import posix, removal
-from ckptctl.clean import clean
+from ckptctl.clean import clean as clean_beside
 from ckptctl.errors import LockedError, PolicyError, RefusedError, UnreadableError
 from ckptctl.leftover_names import Names
 from ckptctl.pins import pin
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from ckptctl.clean import CleanReport
     from ckptctl.model import File
+
+clean = functools.partial(clean_beside, offline=True)
+"""Where no trainer is at work: what is made here is younger than the checkpoints."""
 
 HEX = "0123456789abcdef" * 2
 PART = "part-00000-of-00001"
@@ -322,6 +326,46 @@ def test_copy_that_keeps_times_is_young_all_the_same(tmp_path: Path) -> None:
     assert (tmp_path / f"ckpt-1.{DATA}").stat().st_mtime == fabricate.EPOCH
     assert not clean(tmp_path).deleted
     assert (tmp_path / f"ckpt-1.{DATA}").exists()
+
+
+WHY = "it was written after the newest checkpoint: a save that is suspended may go on"
+
+
+@later
+@pytest.mark.parametrize(
+    "left",
+    [
+        f"ckpt-3.{DATA}",
+        f"ckpt-3.{DATA}.tempstate12",
+        f"ckpt-3_temp/{PART}.{DATA}",
+        f"workertemp_1/ckpt-3_temp/{PART}.{DATA}",
+        f"checkpoint.tmp{HEX}",
+    ],
+)
+def test_save_that_may_be_suspended_stays(tmp_path: Path, left: str) -> None:
+    """However long it was quiet, until there is a later checkpoint or the user says that nobody is at work.
+
+    That a prune has written the state since tells nothing.
+    """
+    run = fabricate.run(tmp_path / "a run", 2)
+    put(run, left)
+    prune(run, Policy((Newest(1),)))
+    (kept,) = clean_beside(run).plan.found
+    assert kept.keep is not None
+    assert kept.keep.startswith(WHY)
+    assert f"`ckptctl clean --offline '{run}'`" in kept.keep
+    assert (run / left).exists()
+    assert [one.path for one in clean_beside(run, dry_run=True, offline=True).plan.delete] == [kept.path]
+    fabricate.checkpoint(run, "ckpt-4", at=time.time() + 1)
+    assert clean_beside(run).deleted == (kept.path,)
+
+
+@later
+def test_what_an_older_save_left_goes(tmp_path: Path) -> None:
+    """What is older than the newest checkpoint is of no save that goes on; of a killed prune, mostly."""
+    run = fabricate.run(tmp_path, 3)
+    (run / "ckpt-1.index").unlink()
+    assert clean_beside(run).deleted == (f"ckpt-1.{DATA}",)
 
 
 @later

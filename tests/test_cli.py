@@ -639,7 +639,8 @@ def test_ls_names_the_command_that_mends(
     (run / "plots_temp").mkdir()
     assert invoke("ls", str(run)).stderr == ""
     (run / "ckpt-9.data-00000-of-00001").write_bytes(b"data")
-    assert invoke("ls", str(run)).stderr == f"ckptctl: `ckptctl clean {path}` deletes leftovers\n"
+    remedy = f"`ckptctl clean {path}` deletes leftovers, or says why they stay"
+    assert invoke("ls", str(run)).stderr == f"ckptctl: {remedy}\n"
     (run / "ckpt-9.data-00000-of-00001").unlink()
     (run / "ckpt-1.data-00000-of-00001").unlink()
     told = invoke("ls", str(run)).stderr

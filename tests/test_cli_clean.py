@@ -44,8 +44,8 @@ def leave(path: Path) -> Path:
 def test_plan_then_deletion(tmp_path: Path, invoke: Invoke) -> None:
     """What goes and what stays is shown with its reason, with every name escaped, then what was done."""
     leave(tmp_path)
-    planned = invoke("clean", "-n", "--format", "tsv", str(tmp_path))
-    result = invoke("clean", "--format", "tsv", str(tmp_path))
+    planned = invoke("clean", "--offline", "-n", "--format", "tsv", str(tmp_path))
+    result = invoke("clean", "--offline", "--format", "tsv", str(tmp_path))
     heading, columns, *rows, outcome = result.stdout.splitlines()
     assert result.exit_code == 0
     assert heading == f"{tmp_path}: delete leftovers, once all is quiet for 1h"
@@ -65,7 +65,7 @@ def test_plan_then_deletion(tmp_path: Path, invoke: Invoke) -> None:
 def test_json(tmp_path: Path, invoke: Invoke) -> None:
     """`--json` has the keys that the README documents."""
     leave(tmp_path)
-    assert json.loads(invoke("clean", "--json", "--older-than", "2m", str(tmp_path)).stdout) == {
+    assert json.loads(invoke("clean", "--offline", "--json", "--older-than", "2m", str(tmp_path)).stdout) == {
         "directories": [
             {
                 "directory": str(tmp_path),
@@ -91,6 +91,15 @@ def test_json(tmp_path: Path, invoke: Invoke) -> None:
             }
         ]
     }
+
+
+@pytest.mark.usefixtures("_later")
+def test_save_that_may_be_suspended_stays(tmp_path: Path, invoke: Invoke) -> None:
+    """Quiet or not, it is newer than all checkpoints; the plan names the way."""
+    result = invoke("clean", str(leave(tmp_path)))
+    assert result.exit_code == 0
+    assert f"`ckptctl clean --offline {tmp_path}` deletes it" in result.stdout
+    assert result.stdout.endswith("deleted 0 leftovers, freed 0 B; 3 stay\n")
 
 
 def test_young_ones_stay(tmp_path: Path) -> None:
@@ -144,7 +153,7 @@ def test_what_cannot_be_deleted_makes_the_exit_code(tmp_path: Path, invoke: Invo
     if os.system(f"chattr +i '{stuck}' 2>/dev/null") != 0:  # noqa: S605 - our own path
         pytest.skip("this file system has no immutable flag")
     try:
-        result = invoke("clean", str(tmp_path))
+        result = invoke("clean", "--offline", str(tmp_path))
     finally:
         os.system(f"chattr -i '{stuck}'")  # noqa: S605 - the same
     assert result.exit_code == 1
@@ -164,7 +173,7 @@ def test_ctrl_c_leaves_the_rest(tmp_path: Path, invoke: Invoke, monkeypatch: pyt
         unlink(name, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "unlink", interrupted)
-    result = invoke("clean", "--json", str(tmp_path / "one"), str(tmp_path / "two"))
+    result = invoke("clean", "--offline", "--json", str(tmp_path / "one"), str(tmp_path / "two"))
     assert result.exit_code == 130
     (report,) = json.loads(result.stdout)["directories"]
     assert report["deleted"] == [f"ckpt-9.{DATA}"]

@@ -261,6 +261,22 @@ def test_recursive_finds_new_runs(tmp_path: Path, watch: Callable[..., Watching]
     assert {event["event"] for event in watching.events} == {"watching", "pruned", "stopped"}
 
 
+@pytest.mark.parametrize("name", [".~tmp~", ".rsync-partial", ".rsync-partial/below"])
+def test_recursive_leaves_what_is_being_copied(
+    tmp_path: Path, watch: Callable[..., Watching], name: str
+) -> None:
+    """Where rsync has files that it will move nothing goes, whether they were there or come meanwhile."""
+    run = fabricate.run(tmp_path / "run", 6)
+    fabricate.run(run / name, 6)
+    watching = watch("-r", tmp_path)
+    watching.event("pruned", run)
+    save(run / name, 7)
+    other = fabricate.run(tmp_path / "other", 6)
+    watching.event("pruned", other)  # what was marked before is looked at before
+    watching.stop()
+    assert fabricate.names(run / name) == ckpts(1, 2, 3, 4, 5, 6, 7)
+
+
 def test_recursive_finds_moved_runs(tmp_path: Path, watch: Callable[..., Watching]) -> None:
     """`-r` finds a run in a directory that is moved below the root, after one rescan at the latest."""
     root = tmp_path / "root"

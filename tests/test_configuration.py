@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,29 @@ def test_read_again_when_changed(tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match="has just gone"):  # an editor may be about to write it anew
             known.own(directory)
         assert known.own(directory) is None
+
+
+def test_directories_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    """Runs come and go for ever; what a file of one that is there asked for is not forgotten with them."""
+    known = files()
+    (tmp_path / "stays").mkdir()
+    (tmp_path / "stays" / "ckptctl.toml").write_text("keep = 1\n")
+    with posix.open_directory(str(tmp_path / "stays")) as directory:
+        known.own(directory)
+    for number in range(2500):
+        run = tmp_path / f"run-{number}"
+        run.mkdir()
+        (run / "ckptctl.toml").write_text("keep = 1\n")
+        with posix.open_directory(str(run)) as directory:
+            known.own(directory)
+        shutil.rmtree(run)
+    assert len(known._known) <= 1001
+    (tmp_path / "stays" / "ckptctl.toml").unlink()
+    with (
+        posix.open_directory(str(tmp_path / "stays")) as directory,
+        pytest.raises(RefusedError, match="has just gone"),
+    ):
+        known.own(directory)
 
 
 def test_mistakes_are_remembered_and_mended(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ FLOOR = {
     "writers": 1,
     "keras_formats": 2,
     "voice": 1,
+    "marks": 1,
     "notify": 1,
     "tally": 2,
     "exporter": 3,

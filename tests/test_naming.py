@@ -102,6 +102,13 @@ def test_directories_of_parts_are_known(name: str) -> None:
     assert not naming.is_leftover_directory("run1")
 
 
+@pytest.mark.parametrize("name", [".~tmp~", ".rsync-partial", "ckpt-3_temp"])
+def test_runs_have_other_names(name: str) -> None:
+    """What rsync has yet to move to its place is no run, and neither are the parts of a save."""
+    assert not naming.may_be_a_run(name)
+    assert naming.may_be_a_run("run1")
+
+
 @pytest.mark.parametrize(
     ("prefix", "data", "name"),
     [

@@ -182,6 +182,16 @@ def test_save_cut_off_between_data_and_index(tmp_path: Path, damaged: bool) -> N
     assert names(tmp_path, None) == kept
 
 
+def test_directories_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs come and go for ever: of the directories that were looked at last alone the verdicts are known."""
+    monkeypatch.setattr("ckptctl.proof._REMEMBERED", 2)
+    proofs = Proofs(Level.DATA)
+    for name in ("one", "two", "one", "three"):
+        names(run(tmp_path / name, 3), proofs)
+    inodes = [(tmp_path / name).stat().st_ino for name in ("one", "three")]
+    assert [inode for _, inode in proofs._verdicts] == inodes
+
+
 def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
     """Told to stop, a prune leaves off in the middle of its reading, and deletes nothing."""
     run(tmp_path)
@@ -191,10 +201,17 @@ def test_stop_is_heard_while_data_are_read(tmp_path: Path) -> None:
     assert fabricate.contents(tmp_path) == before
 
 
-def test_what_tensorflow_does_not_restore_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (FindingKind.RESTORE, "TensorFlow does not restore it"),
+        (FindingKind.LOST, "it cannot be told whether it restores"),
+    ],
+)
+def test_what_tensorflow_does_not_restore_stays(tmp_path: Path, kind: FindingKind, told: str) -> None:
     """Bytes that are all right are not deleted because TensorFlow fails, and the plan says so."""
     run(tmp_path, 3)
-    finding = Finding(FindingKind.RESTORE, "out of memory")
+    finding = Finding(kind, "out of memory")
     verdict = Verdict("x", VerdictStatus.UNRESTORABLE, Level.RESTORE, findings=(finding,))
     proofs = Proofs(Level.RESTORE)
     with posix.open_directory(str(tmp_path)) as directory:
@@ -204,8 +221,6 @@ def test_what_tensorflow_does_not_restore_stays(tmp_path: Path) -> None:
         proofs._verdicts[found.st_dev, found.st_ino] = known
         made = proofs.plan(directory, scanned, lambda found: plan(found, Policy((Newest(1),)), Protections()))
     assert not made.delete
-    assert "TensorFlow does not restore it: out of memory" in made.keep[0].reasons
+    assert f"{told}: out of memory" in made.keep[0].reasons
     assert any("no checkpoint counts" in note for note in made.notes)
-    assert any(
-        "ckpt-3, the latest in the state file, stays, though TensorFlow" in note for note in made.notes
-    )
+    assert any(f"ckpt-3, the latest in the state file, stays, though {told}" in note for note in made.notes)

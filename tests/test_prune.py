@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fabricate
 import pytest
 import steps
+from bundle_writer import BundleWriter
 from conftest import unprivileged
 from fabricate import EPOCH
 
@@ -22,7 +23,7 @@ from ckptctl import posix, removal
 from ckptctl.errors import LockedError, RefusedError, UnreadableError
 from ckptctl.model import StateStatus
 from ckptctl.plan import Protections
-from ckptctl.policy import Newest, Policy
+from ckptctl.policy import AtStep, Newest, Policy
 from ckptctl.prune import prune
 from ckptctl.scan import scan
 
@@ -190,6 +191,52 @@ def test_state_whose_mode_cannot_be_given_is_left_alone(
     )
     assert fabricate.names(tmp_path) == NEWEST
     assert (tmp_path / "checkpoint").read_bytes() == before
+
+
+def counted_run(directory: Path, count: int) -> None:
+    """A run whose checkpoints say what their steps are, ten times the number in the name."""
+    for number in range(1, count + 1):
+        writer = BundleWriter()
+        writer.add(b"global_step", 9, (), (10 * number).to_bytes(8, "little"), 0)
+        writer.write(directory, f"ckpt-{number}")
+        for file in directory.glob(f"ckpt-{number}.*"):
+            os.utime(file, (EPOCH + number, EPOCH + number))
+
+
+@pytest.mark.parametrize("policy", [THREE, Policy((AtStep(60),))], ids=["newest", "step"])
+def test_data_that_cannot_be_read_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
+    """A checkpoint whose step cannot be read stays, says why, and stands for none that can be."""
+    counted_run(tmp_path, 7)
+    inode = (tmp_path / "ckpt-7.data-00000-of-00001").stat().st_ino
+    pread = os.pread
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(5, "Input/output error")
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    report = prune(tmp_path, policy)
+    kept = {"ckpt-6"} if policy is not THREE else NEWEST
+    assert fabricate.names(tmp_path) == {*kept, "ckpt-7"}
+    (reasons,) = [one.reasons for one in report.plan.keep if one.checkpoint.name == "ckpt-7"]
+    assert any("its data cannot be read: Input/output error" in reason for reason in reasons)
+
+
+def test_data_of_another_user_stand_for_none(tmp_path: Path) -> None:
+    """What we may not read is not the newest good one, as long as there is one that we may."""
+    as_nobody = unprivileged(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    counted_run(run, 4)
+    run.chmod(0o777)
+    (run / "ckpt-4.data-00000-of-00001").chmod(0)
+    done = as_nobody("prune", "run", "--keep=1")
+    assert done.returncode == 0, done
+    assert fabricate.names(run) == {"ckpt-3", "ckpt-4"}
+    assert "its data cannot be read: Permission denied" in done.stdout
 
 
 def test_name_too_long_for_a_safe_deletion_stays(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from trainers import restore_and_train, run_trainer
 
 from ckptctl import posix, tensorflow
+from ckptctl.bundle.findings import Finding, FindingKind
 from ckptctl.errors import CkptctlError, LockedError, RefusedError, SavedModelError, UnreadableError
 from ckptctl.model import StateEntry, StateStatus
 from ckptctl.pins import pin
@@ -28,11 +29,13 @@ from ckptctl.plan import Order
 from ckptctl.proof import Proofs
 from ckptctl.repair import repair
 from ckptctl.scan import scan
-from ckptctl.verify import Level
+from ckptctl.verify import Level, Verdict, VerdictStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ckptctl.opened import OpenCheckpoint
 
 DATA = Proofs(Level.DATA)
 
@@ -891,6 +894,35 @@ def test_latest_whose_data_cannot_be_read_is_no_bad_one(
     monkeypatch.setattr(os, "preadv", failing)
     with pytest.raises(UnreadableError, match="cannot be told whether ckpt-3"):
         repair(tmp_path, proofs=Proofs(Level.DATA))
+    assert fabricate.contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_latest_over_which_tensorflow_was_lost_is_no_bad_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,  # noqa: FBT001
+) -> None:
+    """Memory or time that lacks is no reason to go back to an older one: the trainer would save over this."""
+    fabricate.run(tmp_path, 3)
+    before = fabricate.contents(tmp_path)
+    finding = Finding(FindingKind.LOST if lost else FindingKind.RESTORE, "TensorFlow died of SIGKILL")
+
+    def verdict(_: Proofs, checkpoint: OpenCheckpoint) -> Verdict:
+        bad = checkpoint.name == "ckpt-3"
+        status = VerdictStatus.UNRESTORABLE if bad else VerdictStatus.OK
+        return Verdict(checkpoint.path, status, Level.RESTORE, findings=(finding,) if bad else ())
+
+    monkeypatch.setattr(Proofs, "prove", verdict)
+    if not lost:
+        repair(tmp_path, proofs=Proofs(Level.RESTORE))
+        assert latest(tmp_path) == "ckpt-2"
+        return
+    told = (
+        "cannot be told whether ckpt-3, the latest in the state file, restores: .*SIGKILL; .* --verify=data"
+    )
+    with pytest.raises(UnreadableError, match=told):
+        repair(tmp_path, proofs=Proofs(Level.RESTORE))
     assert fabricate.contents(tmp_path) == before
 
 

@@ -6,6 +6,7 @@ Run as a program, this file writes the checkpoints of its tests with TensorFlow.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
@@ -177,7 +178,9 @@ def test_memory(tmp_path: Path, directory: Path) -> None:
     made.add_object_graph(KEY.encode(), variables=1000)
     made.write(tmp_path, "ckpt-1")
     with Restorer() as restorer:
-        assert prove(restorer, tmp_path / "ckpt-1").status is FAILED
+        proof = prove(restorer, tmp_path / "ckpt-1")
+        assert proof.status is FAILED
+        assert [finding.kind for finding in proof.findings] == [FindingKind.LOST]
         assert prove(restorer, directory / "empty") == RestoreProof()
 
 
@@ -391,7 +394,20 @@ def test_tensorflow_dies(tmp_path: Path, directory: Path) -> None:
         proof = prove(restorer, tmp_path / "ckpt-1")
         assert proof.status is FAILED
         assert "TensorFlow died of SIGABRT" in messages(proof)
+        assert proof.findings[0].kind is FindingKind.LOST
         assert prove(restorer, directory / "empty") == RestoreProof()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has files in memory")
+def test_no_directory_for_temporary_files(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written anywhere it restores all the same; what it says in dying is heard."""
+
+    def unusable(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", unusable)
+    with Restorer() as restorer:
+        assert prove(restorer, bundle).status is READABLE
 
 
 def test_time(bundle: Path) -> None:
@@ -401,7 +417,7 @@ def test_time(bundle: Path) -> None:
     with Restorer(Limits(seconds=0.5)) as restorer:
         proof = prove(restorer, bundle)
     assert proof.findings == (
-        Finding(FindingKind.RESTORE, "TensorFlow was ended after 0 seconds without a result"),
+        Finding(FindingKind.LOST, "TensorFlow was ended after 0 seconds without a result"),
     )
 
 
@@ -415,6 +431,7 @@ def test_killed(bundle: Path) -> None:
         proof = prove(restorer, bundle)
         killer.join()
     assert messages(proof).startswith("TensorFlow died of SIGKILL")
+    assert [finding.kind for finding in proof.findings] == [FindingKind.LOST]
 
 
 def test_does_not_outlive_us(directory: Path) -> None:

@@ -179,8 +179,8 @@ def test_links_to_themselves_are_not_polled(tmp_path: Path, watch: Callable[...,
 
 
 def test_directories_of_runs(tmp_path: Path) -> None:
-    """A directory's own come before those in them, by name; links and parts of saves are left out."""
-    for name in ("b/d", "a/c/e", "a/ckpt-1_temp/x"):
+    """A directory's own come before those in them, by name; links, parts of saves and copies are left out."""
+    for name in ("b/d", "a/c/e", "a/ckpt-1_temp/x", "a/.~tmp~", "b/.rsync-partial/x"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "a" / "file").touch()
     (tmp_path / "link").symlink_to("b")

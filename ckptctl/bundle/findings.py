@@ -39,7 +39,10 @@ class FindingKind(enum.Enum):
     NOT_FINITE = "not finite"
     """A floating tensor holds NaN or Inf."""
     RESTORE = "restore"
-    """TensorFlow does not restore what is there, or dies of it."""
+    """TensorFlow does not restore what is there."""
+    LOST = "lost"
+    """TensorFlow's process was lost over it: it died, was short of memory or of time, or was not let read.
+    That may be the checkpoint's doing, or the machine's."""
     NOT_REBUILT = "not rebuilt"
     """No fault: an object that cannot be rebuilt here, so that its restore is not proven."""
     UNREADABLE = "unreadable"

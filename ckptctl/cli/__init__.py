@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,8 @@ def main() -> None:
         from ckptctl.cli import completion  # noqa: PLC0415 - a shell asks, and no one else
 
         completion.register()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a tensor's name may hold what the locale has no bytes for
+        sys.stdout.reconfigure(errors="backslashreplace")
     gc.set_threshold(100_000)  # what a command reads it keeps to its end: no need to go through it often
     cli(obj=_OURS)
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="For how long nothing may have been written there; a minute at least, 90 is 90s.",
 )
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="No trainer is at work, not even a suspended one: delete what is newer than all checkpoints too.",
+)
 @options.dry_run
 @options.latest_filename
 @options.table_format
@@ -34,6 +39,7 @@ def command(
     *,
     directories: tuple[str, ...],
     older_than: float,
+    offline: bool,
     dry_run: bool,
     latest_filename: str,
     form: str,
@@ -47,7 +53,9 @@ def command(
     where there is neither a checkpoint nor a state file.
 
     A save under way leaves the same names. So nothing goes as long as any file of a save was written within
-    --older-than: best run this when no trainer is about to begin.
+    --older-than: best run this when no trainer is about to begin. What was written after the newest
+    checkpoint may be of a save that is suspended, and goes on when its job does: it waits for the next
+    checkpoint, or for --offline.
 
     \b
     Exit codes: 0 fine; 1 something could not be deleted, or not all of this be
@@ -72,6 +80,7 @@ def command(
                     path,
                     older_than=older_than,
                     latest_filename=latest_filename,
+                    offline=offline,
                     dry_run=dry_run,
                     announce=announce,
                     stop=lambda: bool(signals),

@@ -52,7 +52,7 @@ def _checkpoints(where: str) -> set[str]:
 def _directories(where: str) -> Iterator[str]:
     with os.scandir(where) as entries:
         for entry in entries:
-            if not naming.is_leftover_directory(entry.name) and entry.is_dir():
+            if naming.may_be_a_run(entry.name) and entry.is_dir():
                 yield entry.name
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ckptctl import naming
 from ckptctl.cli import retention
 from ckptctl.cli.options import Duration, Size, long_name
 from ckptctl.errors import PolicyError
@@ -89,7 +90,9 @@ def _item(path: str, key: str, parameter: click.Option, value: Any) -> Any:
     if isinstance(value, bool):
         return value
     try:
-        made = parameter.type.convert(str(value), parameter, None)
+        text = str(value)
+        # What is not ASCII names files; only a metric's name is text.
+        made = parameter.type.convert(text if key == "metric" else naming.from_text(text), parameter, None)
     except click.BadParameter as error:
         raise PolicyError(f"{key}: {error.message.rstrip('.')}") from error
     except ValueError as error:  # a path with a NUL

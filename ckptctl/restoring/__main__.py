@@ -88,9 +88,9 @@ def _serve(
             )
             prove(checkpoint, outcome, need)
     except UnreadableError as error:
-        outcome.fail(str(error))
+        outcome.lose(str(error))
     except MemoryError:
-        outcome.fail("restoring it takes more memory than is allowed")
+        outcome.lose("restoring it takes more memory than is allowed")
     finally:
         os.chdir("/")
         gc.collect()  # objects that refer to each other hold the values

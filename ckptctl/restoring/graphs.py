@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from ckptctl import naming
 from ckptctl.restoring.nodes import brief
 from ckptctl.restoring.stored import array
 
@@ -213,7 +214,7 @@ def _run(prefix: str, meta: Any, nodes: dict[str, Any], assignments: list[_Assig
                 value = tf.raw_ops.ReadVariableOp(resource=value, dtype=variable.get_attr("dtype"))
             fetches.append(value)
         with tf.compat.v1.Session(graph=graph) as session:
-            saver.restore(session, prefix)
+            saver.restore(session, naming.to_text(prefix))
             return [array(session.run(value)) for value in fetches]
 
 

@@ -24,6 +24,10 @@ class Outcome:
         """Notes that something does not restore, or is not what the files hold."""
         self.failures.add(Finding(FindingKind.RESTORE, message, tensor))
 
+    def lose(self, message: str) -> None:
+        """Notes that it was broken off for want of something that is not the checkpoint's."""
+        self.failures.add(Finding(FindingKind.LOST, message))
+
     def doubt(self, message: str, tensor: str | None = None) -> None:
         """Notes that something cannot be rebuilt, so that its restore is not proven."""
         self.doubts.add(Finding(FindingKind.NOT_REBUILT, message, tensor))

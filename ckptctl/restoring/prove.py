@@ -53,10 +53,12 @@ def prove(checkpoint: OpenCheckpoint, outcome: Outcome, need: Callable[[int], No
             outcome.doubt(message)
         for name in left:
             _read(reader, name, stored, outcome)
-    except (BundleError, UnreadableError) as error:
+    except BundleError as error:
         outcome.fail(str(error))
+    except UnreadableError as error:
+        outcome.lose(str(error))
     except OSError as error:
-        outcome.fail(f"{error.filename} cannot be read: {posix.reason(error)}")
+        outcome.lose(f"{error.filename} cannot be read: {posix.reason(error)}")
     except tf.errors.OpError as error:
         outcome.fail(f"TensorFlow cannot open it: {brief(error)}")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KINDS = {
     "prune": ("prune", "--keep=3", "--json"),
     "repair": ("repair",),
-    "clean": ("clean", "--older-than=1h", "--json"),
+    "clean": ("clean", "--older-than=1h", "--offline", "--json"),
     "pin": ("pin", "{}/ckpt-6"),
     "unpin": ("unpin", "{}/ckpt-1"),
 }

@@ -173,7 +173,7 @@ def assert_goes_on(name: str, run: Path) -> Victim:
     last, before = latest_of(run), sound(run)
     assert last in before
     prune(run, THREE)
-    clean(run)
+    clean(run, offline=True)
     assert not lives.private(run)
     assert latest_of(run) == last
     assert sound(run)[-KEEP:] == before[-KEEP:]

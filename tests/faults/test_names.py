@@ -151,7 +151,7 @@ def what_is_there(path: Path) -> dict[str, tuple[int, int, int, int]]:
 
 COMMANDS = [
     ("prune", "--keep=2"),
-    ("clean", "--older-than=1m"),
+    ("clean", "--older-than=1m", "--offline"),
     ("repair", "--order=step"),
     ("ls", "-l"),
     ("verify",),
