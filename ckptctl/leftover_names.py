@@ -3,8 +3,8 @@
 Other programs give names of the same kind, too: data sets are written as `train.data-00000-of-00003`. So a
 name that is not TensorFlow's alone counts only where a trainer has been, and with a prefix that is a save's.
 
-Answers to `save_restore_v2_ops.cc`, `tensor_bundle.cc` and `tensor_slice_writer.cc`, to `Saver`, and to Keras'
-`workertemp_`.
+Answers to `save_restore_v2_ops.cc`, `tensor_bundle.cc` and `tensor_slice_writer.cc`, to `Saver`, and to
+Keras' `workertemp_`.
 """
 
 from __future__ import annotations
