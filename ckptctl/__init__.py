@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ckptctl.bundle.findings import Finding, FindingKind
+    from ckptctl.chronology import Order
     from ckptctl.errors import (
         BundleError,
         CkptctlError,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         Status,
     )
     from ckptctl.opened import OpenCheckpoint, open_checkpoint
-    from ckptctl.plan import Order, Protections, plan
+    from ckptctl.plan import Protections, plan
     from ckptctl.policy import Newest, Policy, Rule
     from ckptctl.proof import Proofs
     from ckptctl.prune import prune
@@ -134,7 +135,8 @@ _HOMES = {
         "Status",
     ),
     "opened": ("OpenCheckpoint", "open_checkpoint"),
-    "plan": ("Order", "Protections", "plan"),
+    "chronology": ("Order",),
+    "plan": ("Protections", "plan"),
     "policy": ("Newest", "Policy", "Rule"),
     "proof": ("Proofs",),
     "prune": ("prune",),

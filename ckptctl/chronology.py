@@ -6,6 +6,7 @@ in order whose steps or names can be compared, in the places that these have by 
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
 
 _SKEW_SECONDS = 10.0
 """By how much the clock that dates the files, a file server's, may be ahead of the trainer's."""
+
+
+class Order(enum.Enum):
+    """By what "newest" is judged where the two disagree."""
+
+    TIME = "time"
+    """The state's own order and timestamps where listed, else when the index was written."""
+    STEP = "step"
+    """The step, among checkpoints whose steps count the same; one without a step keeps its place in time."""
+    NAME = "name"
+    """The number in the name, among checkpoints whose names are alike but for numbers; others likewise."""
+
+    @property
+    def phrase(self) -> str:
+        """What it goes by, as it follows "the order of"."""
+        return {Order.TIME: "saving", Order.STEP: "steps", Order.NAME: "the numbers in the names"}[self]
 
 
 def is_preserved(state: State, saved: float | None, step: int | None) -> bool:
@@ -52,6 +69,36 @@ def oldest_first(checkpoints: Iterable[Checkpoint], state: State) -> list[Checkp
             at = -math.inf if one.saved is None else one.saved
             keys[one.name] = (at, -1, -1 if one.step is None else one.step, one.name)
     return sorted(pending, key=lambda one: keys[one.name])
+
+
+def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, list[Checkpoint]]:
+    """The readings of "newest first" that are to be heard; of those that say the same, the first.
+
+    Args:
+        complete: Checkpoints, oldest first as a scan has them.
+        order: The one that the user decided for, if they did.
+    """
+    by_time = list(reversed(complete))
+    if order is Order.TIME:
+        return {order: by_time}
+    if order is Order.STEP:
+        return {order: by_step(by_time, ties_by_name=True)}
+    named = by_name(by_time)
+    if order is Order.NAME:
+        return {order: named}
+    heard = {Order.TIME: by_time}
+    for another, newest_first in ((Order.STEP, by_step(by_time)), (Order.NAME, named)):
+        if newest_first not in heard.values():
+            heard[another] = newest_first
+    return heard
+
+
+def disagreement(orders: Iterable[Order]) -> tuple[str, str]:
+    """Which orders disagree, and the options of which one decides, each as a phrase."""
+    *most, last = orders
+    told = ", ".join([f"the order of {order.phrase}" for order in most])
+    options = ", ".join([f"--order {order.value}" for order in most])
+    return f"{told} and the order of {last.phrase}", f"{options} or --order {last.value}"
 
 
 def by_step(by_time: Sequence[Checkpoint], *, ties_by_name: bool = False) -> list[Checkpoint]:

@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckptctl.chronology import readings
 from ckptctl.measured import measure
-from ckptctl.plan import as_judged, countable_of, readings
+from ckptctl.plan import as_judged, countable_of
 from ckptctl.policy import Best
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserverVFS
 from watchdog.utils import BaseThread
 
-from ckptctl import posix
+from ckptctl import locks, posix
 from ckptctl.errors import LockedError, UnreadableError
 from ckptctl.roots import Place, expect_directory, real_path, run_directory
 
@@ -182,7 +182,7 @@ class Lookout:
     def _claim(self, root: Root) -> None:
         if root.claim is None:
             with contextlib.suppress(UnreadableError), posix.open_directory(root.path) as directory:
-                root.claim = posix.claim(directory, "watch")
+                root.claim = locks.claim(directory, "watch")
 
     def _claim_again(self, root: Root) -> None:
         """The claim follows the path to another directory; if that is watched already, this watch goes on."""

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, units
+from ckptctl.chronology import Order, disagreement, readings
 from ckptctl.errors import RefusedError, SavedModelError, UnreadableError
 from ckptctl.model import Format, State, StateEntry, StateStatus
-from ckptctl.plan import RESAVE_SECONDS, Order, disagreement, readings
+from ckptctl.plan import RESAVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

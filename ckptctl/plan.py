@@ -6,7 +6,6 @@ directory are possible, what any of them would keep is kept.
 
 from __future__ import annotations
 
-import enum
 import fnmatch
 import math
 import shlex
@@ -14,7 +13,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckptctl import chronology, naming, removal, units
+from ckptctl import naming, removal, units
+from ckptctl.chronology import Order, by_name, disagreement, readings
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
@@ -22,22 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ckptctl.policy import Policy
-
-
-class Order(enum.Enum):
-    """By what "newest" is judged where the two disagree."""
-
-    TIME = "time"
-    """The state's own order and timestamps where listed, else when the index was written."""
-    STEP = "step"
-    """The step, among checkpoints whose steps count the same; one without a step keeps its place in time."""
-    NAME = "name"
-    """The number in the name, among checkpoints whose names are alike but for numbers; others likewise."""
-
-    @property
-    def phrase(self) -> str:
-        """What it goes by, as it follows "the order of"."""
-        return {Order.TIME: "saving", Order.STEP: "steps", Order.NAME: "the numbers in the names"}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,36 +217,6 @@ def refuse(directory: Directory) -> None:
         )
 
 
-def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, list[Checkpoint]]:
-    """The readings of "newest first" that are to be heard; of those that say the same, the first.
-
-    Args:
-        complete: Checkpoints, oldest first as a scan has them.
-        order: The one that the user decided for, if they did.
-    """
-    by_time = list(reversed(complete))
-    if order is Order.TIME:
-        return {order: by_time}
-    if order is Order.STEP:
-        return {order: chronology.by_step(by_time, ties_by_name=True)}
-    by_name = chronology.by_name(by_time)
-    if order is Order.NAME:
-        return {order: by_name}
-    heard = {Order.TIME: by_time}
-    for another, newest_first in ((Order.STEP, chronology.by_step(by_time)), (Order.NAME, by_name)):
-        if newest_first not in heard.values():
-            heard[another] = newest_first
-    return heard
-
-
-def disagreement(orders: Iterable[Order]) -> tuple[str, str]:
-    """Which orders disagree, and the options of which one decides, each as a phrase."""
-    *most, last = orders
-    told = ", ".join([f"the order of {order.phrase}" for order in most])
-    options = ", ".join([f"--order {order.value}" for order in most])
-    return f"{told} and the order of {last.phrase}", f"{options} or --order {last.value}"
-
-
 def _last_written(countable: Sequence[Checkpoint], now: float) -> tuple[float, str | None]:
     """When the last of all files was written, and of which checkpoint it is, whatever the state says of that.
 
@@ -360,8 +314,7 @@ def _keep_broken(
         return
     good = [checkpoint for checkpoint in checkpoints if checkpoint.name in newest]
     by_time = checkpoints[::-1]
-    by_name = chronology.by_name(by_time)
-    places = [{one.name: at for at, one in enumerate(way)} for way in (by_time, by_name)]
+    places = [{one.name: at for at, one in enumerate(way)} for way in (by_time, by_name(by_time))]
     for checkpoint in broken:
         older = bool(good) and all(
             _is_older(checkpoint, one) and all(place[one.name] < place[checkpoint.name] for place in places)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from ckptctl import exchange, posix, removal
+from ckptctl import exchange, locks, posix, removal
 from ckptctl.errors import RefusedError
 from ckptctl.naming import PRIVATE_PREFIX
 
@@ -31,7 +31,7 @@ def locked(directory: OpenDirectory, latest_filename: str) -> Iterator[str | Non
         LockedError: Another ckptctl is at work there.
         RefusedError: What was left behind cannot be put right.
     """
-    with posix.lock(directory) as unlocked:
+    with locks.lock(directory) as unlocked:
         with posix.signals_held():
             _recover(directory, latest_filename)
         yield unlocked

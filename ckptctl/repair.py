@@ -24,8 +24,8 @@ from ckptctl.scan import scan_open
 from ckptctl.verify import Level, VerdictStatus, open_scanned
 
 if TYPE_CHECKING:
+    from ckptctl.chronology import Order
     from ckptctl.model import Checkpoint, Directory, File, State
-    from ckptctl.plan import Order
     from ckptctl.posix import OpenDirectory
     from ckptctl.snapshot import Snapshot
 

@@ -20,7 +20,7 @@ import pytest
 import steps
 from trainers import restore_and_train
 
-from ckptctl import posix, removal
+from ckptctl import locks, posix, removal
 from ckptctl.clean import clean as clean_beside
 from ckptctl.errors import LockedError, PolicyError, RefusedError, UnreadableError
 from ckptctl.leftover_names import Names
@@ -421,7 +421,7 @@ def test_directory_that_is_not_understood_is_refused(tmp_path: Path, trouble: st
 def test_locked_or_absent_directory(tmp_path: Path) -> None:
     """While another ckptctl is at work nothing is done; what is not there is an error."""
     leave(tmp_path)
-    with posix.open_directory(str(tmp_path)) as other, posix.lock(other), pytest.raises(LockedError):
+    with posix.open_directory(str(tmp_path)) as other, locks.lock(other), pytest.raises(LockedError):
         clean(tmp_path)
     with pytest.raises(UnreadableError):
         clean(tmp_path / "nowhere")

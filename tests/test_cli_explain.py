@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fabricate
 import pytest
 
-from ckptctl import posix
+from ckptctl import locks, posix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,7 +168,7 @@ def test_it_needs_no_rights_and_no_lock(tmp_path: Path, invoke: Invoke) -> None:
     """It goes on beside another ckptctl, and where nothing may be written."""
     run = fabricate.run(tmp_path / "run", 3)
     run.chmod(0o555)
-    with posix.open_directory(str(run)) as directory, posix.lock(directory):
+    with posix.open_directory(str(run)) as directory, locks.lock(directory):
         assert invoke("prune", "--keep=1", str(run)).exit_code == 4
         assert explained(invoke, "--keep=1", str(run))["freed_bytes"] == 476
 

@@ -23,6 +23,7 @@ FLOOR = {
     "tensorflow": 2,
     "bundle": 2,
     "chronology": 2,
+    "locks": 2,
     "snapshot": 2,
     "exchange": 3,
     "openfiles": 2,

@@ -15,7 +15,7 @@ import steps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptctl import pinfile, posix
+from ckptctl import locks, pinfile, posix
 from ckptctl.errors import LockedError, RefusedError, UnreadableError
 from ckptctl.naming import PINS_FILE
 from ckptctl.pins import pin, unpin
@@ -231,7 +231,7 @@ def test_mode_stays(tmp_path: Path) -> None:
 def test_locked_directory_is_left_alone(tmp_path: Path) -> None:
     """While a prune is at work nothing is pinned that it may be deleting."""
     fabricate.run(tmp_path, 2)
-    with posix.open_directory(str(tmp_path)) as other, posix.lock(other), pytest.raises(LockedError):
+    with posix.open_directory(str(tmp_path)) as other, locks.lock(other), pytest.raises(LockedError):
         pin(str(tmp_path), ["ckpt-1"])
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckptctl.chronology import Order
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import (
     ABSENT,
@@ -23,7 +24,7 @@ from ckptctl.model import (
     StateStatus,
     Status,
 )
-from ckptctl.plan import DEFAULT_PROTECTIONS, Order, Protections, matches, plan
+from ckptctl.plan import DEFAULT_PROTECTIONS, Protections, matches, plan
 from ckptctl.policy import AtStep, Newest, Policy
 
 if TYPE_CHECKING:

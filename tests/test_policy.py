@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckptctl.chronology import Order
 from ckptctl.errors import PolicyError
 from ckptctl.explanation import explain
 from ckptctl.matching import Values
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
-from ckptctl.plan import Order, Protections, plan
+from ckptctl.plan import Protections, plan
 from ckptctl.policy import (
     AtStep,
     Best,

@@ -19,7 +19,7 @@ from conftest import unprivileged
 from fabricate import EPOCH
 
 import ckptctl
-from ckptctl import posix, removal
+from ckptctl import locks, posix, removal
 from ckptctl.errors import LockedError, RefusedError, UnreadableError
 from ckptctl.model import StateStatus
 from ckptctl.plan import Protections
@@ -292,7 +292,7 @@ def test_locked_directory_is_left_alone(tmp_path: Path) -> None:
     fabricate.run(tmp_path, 6)
     with (
         posix.open_directory(str(tmp_path)) as other,
-        posix.lock(other),
+        locks.lock(other),
         pytest.raises(LockedError, match="another ckptctl"),
     ):
         prune(tmp_path, THREE)

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trainers import restore_and_train, run_trainer
 
-from ckptctl import posix, tensorflow
+from ckptctl import locks, posix, tensorflow
 from ckptctl.bundle.findings import Finding, FindingKind
+from ckptctl.chronology import Order
 from ckptctl.errors import CkptctlError, LockedError, RefusedError, SavedModelError, UnreadableError
 from ckptctl.model import StateEntry, StateStatus
 from ckptctl.pins import pin
-from ckptctl.plan import Order
 from ckptctl.proof import Proofs
 from ckptctl.repair import repair
 from ckptctl.scan import scan
@@ -552,7 +552,7 @@ def test_state_file_of_another_name(tmp_path: Path) -> None:
 def test_locked_directory_is_left_alone(tmp_path: Path) -> None:
     """While another ckptctl is at work nothing is done."""
     fabricate.run(tmp_path, 3, listed=0)
-    with posix.open_directory(str(tmp_path)) as other, posix.lock(other), pytest.raises(LockedError):
+    with posix.open_directory(str(tmp_path)) as other, locks.lock(other), pytest.raises(LockedError):
         repair(tmp_path)
     assert not (tmp_path / "checkpoint").exists()
 

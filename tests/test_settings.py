@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ckptctl import posix
+from ckptctl.chronology import Order
 from ckptctl.cli import cli
 from ckptctl.cli.keys import PARAMETERS
 from ckptctl.cli.prune import command
 from ckptctl.cli.settings import _KEEP_MORE, Retention, Terms
 from ckptctl.errors import PolicyError, RefusedError
 from ckptctl.model import ABSENT, Checkpoint, Directory, File, Format, Status
-from ckptctl.plan import Order, plan
+from ckptctl.plan import plan
 
 if TYPE_CHECKING:
     from pathlib import Path

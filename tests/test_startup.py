@@ -11,8 +11,8 @@ import click
 import fabricate
 import pytest
 
+from ckptctl.chronology import Order
 from ckptctl.cli import _COMMANDS, cli
-from ckptctl.plan import Order
 from ckptctl.verify import Level
 
 if TYPE_CHECKING:

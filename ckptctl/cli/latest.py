@@ -127,8 +127,8 @@ class _Search:
 
     def _newest(self, checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
         """The newest that passes, by every reading of "newest"."""
+        from ckptctl.chronology import Order, readings  # noqa: PLC0415 - the same
         from ckptctl.mending import undecided  # noqa: PLC0415 - a state that holds decides by itself
-        from ckptctl.plan import Order, readings  # noqa: PLC0415 - the same
 
         order = None if self.order is None else Order(self.order)
         first = {

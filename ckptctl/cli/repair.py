@@ -7,9 +7,9 @@ import json
 import click
 
 from ckptctl import render_mend
+from ckptctl.chronology import Order
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, about, complain
-from ckptctl.plan import Order
 from ckptctl.repair import repair
 
 

@@ -120,7 +120,8 @@ def rules_of(given: Mapping[str, Any]) -> list[Rule]:
 
 def protections_of(given: Mapping[str, Any]) -> Protections:
     """The protections that the options make."""
-    from ckptctl.plan import Order, Protections  # noqa: PLC0415 - as above
+    from ckptctl.chronology import Order  # noqa: PLC0415 - as above
+    from ckptctl.plan import Protections  # noqa: PLC0415 - as above
 
     return Protections(
         min_age=given["min_age"],
