@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ckptctl.errors import StoppedError
+from ckptctl.errors import StoppedError, UnreadableError
 from ckptctl.model import Checkpoint, Directory, Plan, Status
 from ckptctl.verify import Level, VerdictStatus, open_scanned, verify
 
@@ -130,3 +130,28 @@ def _judged(checkpoint: Checkpoint, verdict: Verdict | None) -> Checkpoint:
     known = verdict.status is VerdictStatus.UNRESTORABLE and not verdict.lost
     told = "TensorFlow does not restore it" if known else "it cannot be told whether it restores"
     return replace(checkpoint, doubt=f"{told}: {problem}")
+
+
+def expect_known(path: str, one: Checkpoint, verdict: Verdict) -> None:
+    """Sees that a verdict tells something of a checkpoint in whose place an older one would be taken.
+
+    A trainer that goes on from the older one saves over the newer.
+
+    Args:
+        path: The directory.
+        one: The checkpoint.
+        verdict: What came of it.
+
+    Raises:
+        UnreadableError: It could not be read, or TensorFlow's process was lost over it.
+    """
+    if verdict.status is not VerdictStatus.UNREADABLE and not verdict.lost:
+        return
+    remedy = "; try again, with more memory or time if it lacks, or with --verify=data"
+    raise unknown(path, one, f"{verdict.findings[0].message}{remedy if verdict.lost else ''}")
+
+
+def unknown(path: str, one: Checkpoint, why: str) -> UnreadableError:
+    """What is said where nobody knows whether a checkpoint restores, and an older one is not to be taken."""
+    which = ", the latest in the state file," if one.latest else ""
+    return UnreadableError(f"{path}: it cannot be told whether {one.name}{which} restores: {why}")

@@ -19,7 +19,7 @@ from ckptctl import atomic, exchange, naming, posix, recovery, statefile
 from ckptctl.errors import RefusedError, UnreadableError
 from ckptctl.mending import Mended, mend
 from ckptctl.model import StateStatus
-from ckptctl.proof import Proofs
+from ckptctl.proof import Proofs, expect_known
 from ckptctl.scan import scan_open
 from ckptctl.verify import Level, VerdictStatus, open_scanned
 
@@ -205,13 +205,7 @@ class _Work:
         if one.files not in self.verdicts:
             verdict = proofs.prove(open_scanned(self.directory, one, follow=True))
             # An older one would take its place.
-            if verdict.status is VerdictStatus.UNREADABLE or verdict.lost:
-                which = ", the latest in the state file," if one.latest else ""
-                remedy = "; try again, with more memory or time if it lacks, or with --verify=data"
-                raise UnreadableError(
-                    f"{self.directory.path}: it cannot be told whether {one.name}{which} restores: "
-                    f"{verdict.findings[0].message}{remedy if verdict.lost else ''}"
-                )
+            expect_known(self.directory.path, one, verdict)
             passes = verdict.status in {VerdictStatus.OK, VerdictStatus.READABLE}
             self.verdicts[one.files] = None if passes else verdict.findings[0].message
         return self.verdicts[one.files]

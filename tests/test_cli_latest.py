@@ -11,7 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bundle_writer
 import pytest
@@ -269,3 +269,28 @@ def test_a_program_gets_the_very_path(run: Path) -> None:
     )
     assert done.stdout == os.fsencode(f"{run}/{name}\n")
     assert b"\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("level", [(), ("--verified",)], ids=["complete", "verified"])
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+def test_what_cannot_be_read_is_not_passed_over(
+    run: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, level: tuple[str, ...], ending: str
+) -> None:
+    """Whoever trained on from an older one might save over it; what is whole as far as is asked is named."""
+    inode = (run / f"ckpt-3.{ending}").stat().st_ino
+    for name in ("pread", "preadv"):
+        call = getattr(os, name)
+
+        def failing(fd: int, *arguments: Any, call: Callable[..., Any] = call) -> Any:
+            if os.fstat(fd).st_ino == inode:
+                raise OSError(5, "Input/output error")
+            return call(fd, *arguments)
+
+        monkeypatch.setattr(os, name, failing)
+    result = invoke("latest", *level, str(run))
+    if ending != "index" and not level:
+        assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-3\n")
+        return
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "cannot be told whether ckpt-3, the latest in the state file, restores: " in result.stderr
+    assert "Input/output error" in result.stderr

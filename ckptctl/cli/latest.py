@@ -16,7 +16,7 @@ from ckptctl import naming, posix, render
 from ckptctl.cli import options
 from ckptctl.cli.exits import Exit, complain, none_here
 from ckptctl.cli.progress import Progress
-from ckptctl.model import StateStatus
+from ckptctl.model import StateStatus, Status
 from ckptctl.scan import scan
 from ckptctl.verify import open_scanned
 
@@ -116,6 +116,7 @@ class _Search:
 
         Raises:
             RefusedError: Time and step disagree about what is newer.
+            UnreadableError: It cannot be told whether one passes for which an older one would be taken.
         """
         named = next((one for one in self.directory.checkpoints if one.latest), None)
         if named is not None and self._passes(named):
@@ -143,7 +144,7 @@ class _Search:
 
     def _passes(self, one: Checkpoint) -> bool:
         if one.name not in self.judged:
-            why = _incomplete(one)
+            why = _incomplete(self.directory.path, one)
             if why is None and self.proofs is not None:
                 why = _verify(self.directory.path, one, self.proofs)
             if why is not None:
@@ -172,20 +173,28 @@ def _doubt(directory: Directory, latest_filename: str) -> None:
         complain(f"the state file names {state.latest.path}; going by its name in {directory.path}")
 
 
-def _incomplete(one: Checkpoint) -> str | None:
+def _incomplete(path: str, one: Checkpoint) -> str | None:
+    """Why a checkpoint is not whole; None if it is. Raises: see `_Search.find`."""
     if one.complete:
         return None
+    if one.status is Status.UNREADABLE:
+        from ckptctl.proof import unknown  # noqa: PLC0415 - see below
+
+        raise unknown(path, one, str(one.problem))
     if not one.on_disk:
         return "the state file names it as the latest, and it is not there"
     return f"{one.status.value}: {one.problem}" if one.problem else one.status.value
 
 
 def _verify(path: str, one: Checkpoint, proofs: Proofs) -> str | None:
-    """Why a checkpoint does not pass; None if it does."""
+    """Why a checkpoint does not pass; None if it does. Raises: see `_Search.find`."""
+    from ckptctl.proof import expect_known  # noqa: PLC0415 - without --verify nothing is proved
+
     with posix.open_directory(path) as directory, Progress([one.bytes]) as progress:
         progress.begin(one.name)
         verdict = proofs.prove(open_scanned(directory, one, follow=True), progress.update)
     if verdict.ok:
         return None
+    expect_known(path, one, verdict)  # whoever restores an older one may save over it
     more = f" (and {len(verdict.findings) - 1:,} more)" if len(verdict.findings) > 1 else ""
     return f"{verdict.status.value}: {verdict.findings[0].message}{more}"
