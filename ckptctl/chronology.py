@@ -7,10 +7,12 @@ in order whose steps or names can be compared, in the places that these have by 
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 from typing import TYPE_CHECKING
 
 from ckptctl import naming
+from ckptctl.model import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,6 +76,9 @@ def oldest_first(checkpoints: Iterable[Checkpoint], state: State) -> list[Checkp
 def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order, list[Checkpoint]]:
     """The readings of "newest first" that are to be heard; of those that say the same, the first.
 
+    Names are not heard where all steps bear the times out: a trainer that begins to number again from 1, as
+    an asynchronous CheckpointManager does, is then no riddle.
+
     Args:
         complete: Checkpoints, oldest first as a scan has them.
         order: The one that the user decided for, if they did.
@@ -87,10 +92,19 @@ def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order,
     if order is Order.NAME:
         return {order: named}
     heard = {Order.TIME: by_time}
-    for another, newest_first in ((Order.STEP, by_step(by_time)), (Order.NAME, named)):
-        if newest_first not in heard.values():
-            heard[another] = newest_first
+    if not _is_borne_out(by_time):
+        for another, newest_first in ((Order.STEP, by_step(by_time)), (Order.NAME, named)):
+            if newest_first not in heard.values():
+                heard[another] = newest_first
     return heard
+
+
+def _is_borne_out(by_time: Sequence[Checkpoint]) -> bool:
+    """Whether each checkpoint says its step, all count the same, and the newer have the higher."""
+    counts = {one.step_from for one in by_time}
+    steps = [one.step for one in by_time if one.step is not None]
+    falls = all(newer > older for newer, older in itertools.pairwise(steps))
+    return len(counts) == 1 and counts.isdisjoint({None, NAME}) and len(steps) == len(by_time) and falls
 
 
 def disagreement(orders: Iterable[Order]) -> tuple[str, str]:

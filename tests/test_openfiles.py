@@ -153,7 +153,7 @@ def test_plan_shows_it_and_who_cannot_be_seen(tmp_path: Path) -> None:
         done = as_nobody("prune", "run", "--keep=3", "--skip-open", "-n")
     assert done.returncode == 0, done
     (note,) = [line for line in done.stderr.splitlines() if "cannot be seen" in line]
-    assert note.startswith("ckptctl: what other users have open cannot be seen here (processes: ")
+    assert note.startswith("ckptctl: run: what other users have open cannot be seen here (processes: ")
     assert done.stdout.count("delete") >= 3
 
 

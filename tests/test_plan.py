@@ -269,6 +269,14 @@ CASES = {
         ["ckpt-10", "ckpt-2", "ckpt-9"],
         policy=Policy((Newest(1),)),
     ),
+    "numbers that have begun again tell nothing where all steps bear the times out": Case(
+        [
+            made(step, name=f"ckpt-{n}", step_from="optimizer/iter")
+            for n, step in ((5, 50), (6, 60), (1, 70), (2, 80))
+        ],
+        ["ckpt-1", "ckpt-2"],
+        policy=Policy((Newest(2),)),
+    ),
     "--order name decides": Case(
         [made(step, name=f"ckpt-{n}", step_from="step") for n, step in ((1, 5), (10, 0), (2, 9), (9, 3))],
         ["ckpt-10"],

@@ -329,7 +329,9 @@ def test_invariants(
     kept = keep(checkpoints, policy, order)
     assert kept == keep(checkpoints, policy, order)
     left = [one for one in checkpoints if one.name in kept]
-    assert keep(left, policy, order) == kept
+    # `Every` counts from the oldest, which may have gone for the sake of the size.
+    if size is None or not any(isinstance(rule, Every) for rule in rules):
+        assert keep(left, policy, order) == kept
     if checkpoints and order in {None, Order.TIME}:
         assert checkpoints[-1].name in kept
     numbered = [one for one in checkpoints if one.step is not None]
