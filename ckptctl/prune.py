@@ -128,6 +128,12 @@ def prune_open(
             snapshot.close()
         with contextlib.closing(work):
             made = work.plan(state)
+            with contextlib.suppress(OSError):  # the listing that counts has been made
+                if recovery.left_behind(directory):
+                    work.notes.append(
+                        "an interrupted run has left something, which a prune puts right before it plans: it "
+                        "may delete others than these"
+                    )
             announce(made)
             return Report(made, dry_run=True, notes=tuple(work.notes))
     with recovery.locked(directory, latest_filename) as unlocked:

@@ -37,9 +37,18 @@ def locked(directory: OpenDirectory, latest_filename: str) -> Iterator[str | Non
         yield unlocked
 
 
+def left_behind(directory: OpenDirectory) -> list[str]:
+    """What there is under names of ours: an interrupted run's, or that of one that is at work.
+
+    Raises:
+        OSError: The directory cannot be listed.
+    """
+    return sorted(name for name in os.listdir(directory.fd) if name.startswith(PRIVATE_PREFIX))
+
+
 def _recover(directory: OpenDirectory, latest_filename: str) -> None:
     try:
-        ours = sorted(name for name in os.listdir(directory.fd) if name.startswith(PRIVATE_PREFIX))
+        ours = left_behind(directory)
         removal.recover(directory.fd, ours)
         exchange.recover(directory.fd, latest_filename, ours)
     except OSError as error:

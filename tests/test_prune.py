@@ -57,6 +57,16 @@ def test_newest_stay_and_the_state_says_so(tmp_path: Path) -> None:
     assert report.freed_bytes == 3 * (100 + len(fabricate.index()))
 
 
+def test_dry_run_after_a_kill_says_that_it_may_be_otherwise(tmp_path: Path) -> None:
+    """What lies under a private name is no checkpoint for the plan, and one again for the prune."""
+    fabricate.run(tmp_path, 6)
+    (tmp_path / "ckpt-1.index").rename(tmp_path / ".ckptctl-taken-ckpt-1.index")
+    (note,) = prune(tmp_path, THREE, dry_run=True).notes
+    assert note.startswith("an interrupted run has left something")
+    assert prune(tmp_path, THREE).deleted == ("ckpt-1", "ckpt-2", "ckpt-3")
+    assert prune(tmp_path, THREE, dry_run=True).notes == ()
+
+
 def test_dry_run_touches_nothing(tmp_path: Path) -> None:
     """A dry run plans the same and leaves every byte and time as it was."""
     fabricate.run(tmp_path, 6)
