@@ -55,6 +55,9 @@ class Protections:
 RESAVE_SECONDS = 60.0
 """How long a trainer that saves under an old name may take from the last of its data to the state file."""
 
+_FEW_NAMES = 3
+"""How many kinds of names are told apart."""
+
 _PRESERVED = "may be preserved by keep_checkpoint_every_n_hours"
 
 DEFAULT_PROTECTIONS = Protections()
@@ -366,6 +369,11 @@ def _notes(
             f"{told} disagree about which are the newest, so what any of them would keep is kept; "
             f"{options} decides"
         )
+    for name, pattern in _last_of_their_names(decisions):
+        yield (
+            f"{name} goes, the newest that is called so: the rules count all names together; "
+            f"--protect {shlex.quote(pattern)} keeps such as this"
+        )
     preserved = [decision.checkpoint for decision in decisions if decision.reasons == (_PRESERVED,)]
     if preserved:
         size = units.format_bytes(sum(checkpoint.bytes for checkpoint in preserved))
@@ -373,3 +381,19 @@ def _notes(
             f"kept: {units.format_count(len(preserved), 'checkpoint')}, {size}, only because a "
             "CheckpointManager may have preserved them; --include-preserved lets the policy decide"
         )
+
+
+def _last_of_their_names(decisions: Sequence[Decision]) -> list[tuple[str, str]]:
+    """What goes though nothing newer is called so, as the best ones of a second CheckpointManager may be.
+
+    Returns:
+        The names, each with a pattern for all that are alike but for numbers. None where there are many
+        kinds: there names tell nothing.
+    """
+    newest = {
+        naming.split_numbers(decision.checkpoint.name)[0]: decision
+        for decision in decisions
+        if decision.checkpoint.complete
+    }
+    gone = [(one.checkpoint.name, "*".join(between)) for between, one in newest.items() if not one.keep]
+    return gone if len(gone) <= _FEW_NAMES else []

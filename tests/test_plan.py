@@ -361,6 +361,17 @@ def test_reasons_are_shown() -> None:
     assert [note.partition(", only")[0] for note in found.notes] == ["kept: 1 checkpoint, 10 B"]
 
 
+def test_newest_of_another_name_is_not_gone_without_a_word() -> None:
+    """Where a second manager keeps its best there, the newest of all are not the newest of each."""
+    both = [made(1, name="best-1"), made(2, name="best-2"), *(made(n) for n in (3, 4, 5))]
+    (note,) = plan(directory(both), THREE, now=NOW).notes
+    assert note.startswith("best-2 goes, the newest that is called so")
+    assert "--protect 'best-*'" in note
+    assert plan(directory(both), THREE, Protections(protect=("best-*",)), now=NOW).notes == ()
+    odd = [made(None, name=name) for name in ("red", "green", "blue", "grey")]
+    assert plan(directory([*odd, *(made(n) for n in (3, 4, 5))]), THREE, now=NOW).notes == ()
+
+
 def test_disagreement_is_said() -> None:
     """Where time and step disagree the reasons tell which of them spoke, and a note tells what decides."""
     found = plan(directory([made(n) for n in (1, 2, 4, 5, 6, 3)]), THREE, now=NOW)
