@@ -86,17 +86,40 @@ def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order,
     by_time = list(reversed(complete))
     if order is Order.TIME:
         return {order: by_time}
-    if order is Order.STEP:
-        return {order: by_step(by_time, ties_by_name=True)}
-    named = by_name(by_time)
-    if order is Order.NAME:
-        return {order: named}
+    if order is not None:
+        return {order: [one for alike in groups(by_time, order) for one in alike]}
     heard = {Order.TIME: by_time}
     if not _is_borne_out(by_time):
-        for another, newest_first in ((Order.STEP, by_step(by_time)), (Order.NAME, named)):
+        for another, newest_first in ((Order.STEP, by_step(by_time)), (Order.NAME, by_name(by_time))):
             if newest_first not in heard.values():
                 heard[another] = newest_first
     return heard
+
+
+def groups(by_time: Sequence[Checkpoint], order: Order) -> list[list[Checkpoint]]:
+    """Those that an order can compare, newest first, group by group; what it cannot compare comes last.
+
+    The first of a group stands for its place in time: as long as that stays, so does the order of the others,
+    whichever of them go.
+
+    Args:
+        by_time: Checkpoints, newest first.
+        order: Steps or names; in time all are one group.
+    """
+    found: dict[object, list[Checkpoint]] = {}
+    for one in by_time:
+        count = None if one.step is None else (one.step_from,)
+        kind = naming.split_numbers(one.name)[0] if order is Order.NAME else count
+        found.setdefault(None if order is Order.TIME else kind, []).append(one)
+    if order is Order.TIME:
+        return [*found.values()]
+    place = {one.name: at for at, one in enumerate(by_time)}
+    if order is Order.NAME:
+        return sorted(map(by_name, found.values()), key=lambda alike: place[alike[0].name])
+    unknown = found.pop(None, [])
+    stepped = [sorted(by_name(alike), key=_step, reverse=True) for alike in found.values()]
+    stepped.sort(key=lambda alike: place[alike[0].name])
+    return [*stepped, unknown] if unknown else stepped
 
 
 def _is_borne_out(by_time: Sequence[Checkpoint]) -> bool:
@@ -115,15 +138,13 @@ def disagreement(orders: Iterable[Order]) -> tuple[str, str]:
     return f"{told} and the order of {last.phrase}", f"{options} or --order {last.value}"
 
 
-def by_step(by_time: Sequence[Checkpoint], *, ties_by_name: bool = False) -> list[Checkpoint]:
+def by_step(by_time: Sequence[Checkpoint]) -> list[Checkpoint]:
     """Newest first by steps that are counted in the same way.
 
     A number of saves says nothing about a number of updates, nor the other way round.
 
     Args:
         by_time: Checkpoints, newest first.
-        ties_by_name: Of equal steps, as of a variable called `step` that never changes, the numbers in the
-            names tell which is newer, where they can; else times do.
     """
     places: dict[str | None, list[int]] = {}
     for place, checkpoint in enumerate(by_time):
@@ -131,10 +152,7 @@ def by_step(by_time: Sequence[Checkpoint], *, ties_by_name: bool = False) -> lis
             places.setdefault(checkpoint.step_from, []).append(place)
     arranged = list(by_time)
     for alike in places.values():
-        found = [by_time[place] for place in alike]
-        if ties_by_name:
-            found = by_name(found)
-        found.sort(key=_step, reverse=True)
+        found = sorted([by_time[place] for place in alike], key=_step, reverse=True)
         for place, checkpoint in zip(alike, found, strict=True):
             arranged[place] = checkpoint
     return arranged

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, removal, units
-from ckptctl.chronology import Order, by_name, disagreement, readings
+from ckptctl.chronology import Order, by_name, disagreement, groups, readings
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
 
@@ -124,6 +124,12 @@ def _decide(
     written, last = _last_written(countable, now)
     if protections.order is None and last is not None:
         newest.setdefault(last, "the last complete one to be written")
+    if protections.order is not None:
+        for alike in groups(countable[::-1], protections.order):
+            newest.setdefault(
+                alike[0].name,
+                f"the newest complete one of those that --order {protections.order.value} compares",
+            )
     protected = {one.name: _protections(one, newest, protections, now) for one in checkpoints}
     _keep_saved_again(checkpoints, protected, now)
     _keep_under_way(checkpoints, protected, written)

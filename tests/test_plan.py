@@ -564,6 +564,21 @@ def test_applied_plan_leaves_nothing_to_do(
     assert not plan(directory(left), policy, protections, now=NOW).delete
 
 
+@pytest.mark.parametrize("order", [Order.NAME, Order.STEP])
+def test_newest_of_its_kind_stays_however_often_it_is_pruned(order: Order) -> None:
+    """What stood before it in the chosen order alone may go, and it does not fall behind what is left."""
+    run = [
+        made(None if order is Order.NAME else 2, name="model_2"),
+        made(None, name="best_a", pinned=True),
+        made(None if order is Order.NAME else 1, name="model_1"),
+    ]
+    left, policy = run, Policy((Newest(1),))
+    for _ in range(3):
+        found = plan(directory(left), policy, Protections(order=order), now=NOW)
+        left = [decision.checkpoint for decision in found.keep]
+        assert kept(found) == ["model_2", "best_a"]
+
+
 def test_besides() -> None:
     """What another policy would keep is kept too, and what either counts on counts."""
     found = directory([made(step) for step in range(1, 6)])
