@@ -121,7 +121,7 @@ def _decide(
         for name, reasons in choice.items():
             kept[name] += [f"{reason} by {order.value}" if disagree else reason for reason in reasons]
     newest = {by[0].name: "the newest complete one" for by in orders.values() if by}
-    written, last = _last_written(countable, now)
+    last = _last_written(countable, now)
     if protections.order is None and last is not None:
         newest.setdefault(last, "the last complete one to be written")
     if protections.order is not None:
@@ -132,7 +132,7 @@ def _decide(
             )
     protected = {one.name: _protections(one, newest, protections, now) for one in checkpoints}
     _keep_saved_again(checkpoints, protected, now)
-    _keep_under_way(checkpoints, protected, written)
+    _keep_under_way(checkpoints, countable, protected, now)
     _keep_broken(checkpoints, newest, protected)
     why = {name: [*ruled, *protected[name]] for name, ruled in kept.items()}
     dropped = _fit(checkpoints, why, protected, policy.max_bytes)
@@ -226,8 +226,8 @@ def refuse(directory: Directory) -> None:
         )
 
 
-def _last_written(countable: Sequence[Checkpoint], now: float) -> tuple[float, str | None]:
-    """When the last of all files was written, and of which checkpoint it is, whatever the state says of that.
+def _last_written(countable: Sequence[Checkpoint], now: float) -> str | None:
+    """Of which checkpoint the last of all files is, whatever the state says of that.
 
     A trainer may have died between its last save, under a name that it had used before, and the state file.
     Times from the future tell nothing.
@@ -235,7 +235,7 @@ def _last_written(countable: Sequence[Checkpoint], now: float) -> tuple[float, s
     # Of equal times the newer one's comes first, and so wins.
     written = [(one.written, one.name) for one in reversed(countable)]
     past = [pair for pair in written if pair[0] < now + RESAVE_SECONDS]
-    return max(past, key=lambda pair: pair[0], default=(-math.inf, None))
+    return max(past, key=lambda pair: pair[0], default=(-math.inf, None))[1]
 
 
 def _is_older(one: Checkpoint, other: Checkpoint) -> bool:
@@ -298,17 +298,28 @@ def _keep_saved_again(checkpoints: Sequence[Checkpoint], kept: dict[str, list[st
             earliest = min(earliest, written)
 
 
-def _keep_under_way(checkpoints: Sequence[Checkpoint], kept: dict[str, list[str]], last: float) -> None:
+def _keep_under_way(
+    checkpoints: Sequence[Checkpoint], countable: Sequence[Checkpoint], kept: dict[str, list[str]], now: float
+) -> None:
     """What was written after all that is complete, and its data after its index, is a save under way.
 
     However long ago that was: the trainer may be stopped, or its disk stand still. When it goes on it writes
-    the index, and names the checkpoint as its latest.
+    the index, and names the checkpoint as its latest. What bears another kind of name may be another
+    program's, which has saved meanwhile.
     """
+    last: dict[tuple[str, ...], float] = {}
     for one in checkpoints:
         if one.index is None or not one.shards:
             continue
         data = max([shard.mtime_ns for shard in one.shards])
-        if data > one.index.mtime_ns and data / 1e9 >= last:
+        if not one.index.mtime_ns < data < (now + RESAVE_SECONDS) * 1e9:
+            continue
+        if not last:
+            for whole in countable:
+                if whole.written < now + RESAVE_SECONDS:  # times from the future tell nothing
+                    kind = naming.split_numbers(whole.name)[0]
+                    last[kind] = max(whole.written, last.get(kind, -math.inf))
+        if data / 1e9 >= last.get(naming.split_numbers(one.name)[0], -math.inf):
             kept[one.name].append(
                 "its data are the youngest, and its index older: it may be being saved again"
             )

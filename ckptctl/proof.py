@@ -11,6 +11,7 @@ a save writes its index last, so that here one may have been cut off between the
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ _LATE_SECONDS = 1.0
 """By how much data may be younger than their index; some file systems count in whole seconds."""
 
 
+_AGAIN_SECONDS = 3600.0
+"""How long it is believed that what could not be read, or restored for lack of memory or time, cannot be."""
+
 _REMEMBERED = 10_000
 """Directories; what is known of one that is forgotten is read again."""
 
@@ -49,6 +53,7 @@ class Proofs:
     workers: int = 1
     restorer: Restorer | None = None
     _verdicts: dict[tuple[int, int], dict[tuple[File, ...], Verdict]] = field(default_factory=dict)
+    _asked_again: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def plan(
         self,
@@ -76,15 +81,7 @@ class Proofs:
             if stop():
                 raise StoppedError(f"{directory.path}: stopped before all that is to stay was verified")
 
-        found = os.fstat(directory.fd)
-        known = self._verdicts.pop((found.st_dev, found.st_ino), {})
-        verdicts: dict[tuple[File, ...], Verdict] = {}
-        if known:
-            files = {checkpoint.files for checkpoint in scanned.checkpoints}
-            verdicts = {one: verdict for one, verdict in known.items() if one in files}
-        self._verdicts[found.st_dev, found.st_ino] = verdicts
-        while len(self._verdicts) > _REMEMBERED:  # there may be new runs for ever
-            del self._verdicts[next(iter(self._verdicts))]
+        verdicts = self._remembered(directory, scanned)
         while True:
             if verdicts:
                 scanned = replace(
@@ -98,8 +95,28 @@ class Proofs:
                 return made
             if not unproved:
                 return replace(made, policy=f"{made.policy}, of those that pass verify ({self.level.value})")
-            opened = open_scanned(directory, unproved[-1], follow=False)
-            verdicts[unproved[-1].files] = self.prove(opened, progress)
+            for one in reversed(unproved):
+                verdict = self.prove(open_scanned(directory, one, follow=False), progress)
+                verdicts[one.files] = verdict
+                if not verdict.ok:  # what passes changes no plan
+                    break
+
+    def _remembered(self, directory: OpenDirectory, scanned: Directory) -> dict[tuple[File, ...], Verdict]:
+        """What is known of a directory's checkpoints, to be added to."""
+        found = os.fstat(directory.fd)
+        known = self._verdicts.pop((found.st_dev, found.st_ino), {})
+        files = {checkpoint.files for checkpoint in scanned.checkpoints} if known else frozenset()
+        verdicts = {one: verdict for one, verdict in known.items() if one in files}
+        now = time.monotonic()
+        if self._asked_again.setdefault((found.st_dev, found.st_ino), now) + _AGAIN_SECONDS < now:
+            verdicts = {one: verdict for one, verdict in verdicts.items() if not verdict.inconclusive}
+            self._asked_again[found.st_dev, found.st_ino] = now
+        self._verdicts[found.st_dev, found.st_ino] = verdicts
+        while len(self._verdicts) > _REMEMBERED:  # there may be new runs for ever
+            oldest = next(iter(self._verdicts))
+            del self._verdicts[oldest]
+            self._asked_again.pop(oldest, None)
+        return verdicts
 
     def prove(self, checkpoint: OpenCheckpoint, progress: Progress | None = None) -> Verdict:
         """Verifies one checkpoint, and remembers nothing of it; see `ckptctl.verify.verify`."""
@@ -145,7 +162,7 @@ def expect_known(path: str, one: Checkpoint, verdict: Verdict) -> None:
     Raises:
         UnreadableError: It could not be read, or TensorFlow's process was lost over it.
     """
-    if verdict.status is not VerdictStatus.UNREADABLE and not verdict.lost:
+    if not verdict.inconclusive:
         return
     remedy = "; try again, with more memory or time if it lacks, or with --verify=data"
     raise unknown(path, one, f"{verdict.findings[0].message}{remedy if verdict.lost else ''}")

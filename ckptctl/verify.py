@@ -105,6 +105,11 @@ class Verdict:
         kinds = {finding.kind for finding in self.findings}
         return FindingKind.LOST in kinds and FindingKind.RESTORE not in kinds
 
+    @property
+    def inconclusive(self) -> bool:
+        """Whether it tells of the machine or of rights, and nothing of the checkpoint."""
+        return self.status is VerdictStatus.UNREADABLE or self.lost
+
 
 def verify(
     checkpoint: OpenCheckpoint,

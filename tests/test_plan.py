@@ -172,6 +172,13 @@ CASES = {
     "data younger than their index are no save under way where something was written since": Case(
         [again(3, age=500), *(made(n, age=400) for n in range(4, 8))], ["ckpt-5", "ckpt-6", "ckpt-7"]
     ),
+    "nor what another kind of name has written since": Case(
+        [again(3, age=500), *(made(n, age=7000) for n in range(4, 8)), made(9, name="best-9", age=100)],
+        ["ckpt-3", "ckpt-6", "ckpt-7", "best-9"],
+    ),
+    "data from the future are of no save under way": Case(
+        [again(3, age=-1e6), *(made(n, age=7000) for n in range(4, 8))], ["ckpt-5", "ckpt-6", "ckpt-7"]
+    ),
     "what is saved again stays with --order too": Case(
         [made(1), made(2, age=1), *(made(n) for n in range(3, 7))],
         ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"],

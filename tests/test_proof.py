@@ -72,6 +72,46 @@ def test_older_good_one_stays_for_a_newer_bad_one(tmp_path: Path, latest: bool) 
     assert "of those that pass verify (data)" in report.plan.policy
 
 
+def test_what_passes_needs_no_other_plan(tmp_path: Path) -> None:
+    """One plan names what is to be read, and another is made only where something does not pass."""
+    run(tmp_path)
+    made: list[Directory] = []
+
+    def decide(found: Directory) -> Plan:
+        made.append(found)
+        return plan(found, THREE, Protections())
+
+    with posix.open_directory(str(tmp_path)) as directory:
+        Proofs(Level.DATA).plan(directory, scan(tmp_path), decide)
+        assert len(made) == 2
+        flip(tmp_path, "ckpt-5")
+        Proofs(Level.DATA).plan(directory, scan(tmp_path), decide)
+    assert len(made) == 2 + 3
+
+
+def test_what_could_not_be_told_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine short of memory for an hour leaves no checkpoint behind that a watch keeps for ever."""
+    run(tmp_path)
+    proofs, asked, clock = Proofs(Level.RESTORE), [], [1000.0]
+
+    def prove(_: Proofs, checkpoint: OpenCheckpoint, *_more: object) -> Verdict:
+        asked.append(checkpoint.name)
+        lost = len(asked) == 1
+        finding = Finding(FindingKind.LOST, "TensorFlow died of SIGKILL")
+        status = VerdictStatus.UNRESTORABLE if lost else VerdictStatus.OK
+        return Verdict(checkpoint.path, status, Level.RESTORE, findings=(finding,) if lost else ())
+
+    monkeypatch.setattr(Proofs, "prove", prove)
+    monkeypatch.setattr("ckptctl.proof.time.monotonic", lambda: clock[0])
+    assert names(tmp_path, proofs) == ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
+    clock[0] += 3000
+    assert names(tmp_path, proofs) == ["ckpt-3", "ckpt-4", "ckpt-5", "ckpt-6"]
+    assert asked == ["ckpt-6", "ckpt-5", "ckpt-4", "ckpt-3"]
+    clock[0] += 1000
+    assert names(tmp_path, proofs) == ["ckpt-4", "ckpt-5", "ckpt-6"]
+    assert asked[4:] == ["ckpt-6"]
+
+
 def test_bad_one_between_good_ones_goes(tmp_path: Path) -> None:
     """A damaged checkpoint goes as soon as a good one is newer, and says why."""
     run(tmp_path)
