@@ -98,7 +98,9 @@ def plan(
     over = 0
     if policy.max_bytes is not None:
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
-    notes = [*_notes(directory, decisions, heard, level)]
+    countable = countable_of([one.checkpoint for one in decisions])
+    ahead = sum(one.dated_ahead for one in as_judged(countable, policy, moment))
+    notes = [*_notes(directory, decisions, heard, level, ahead)]
     if over:
         notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
     return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
@@ -342,7 +344,7 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _notes(
-    directory: Directory, decisions: Sequence[Decision], heard: Sequence[Order], level: str
+    directory: Directory, decisions: Sequence[Decision], heard: Sequence[Order], level: str, ahead: int
 ) -> Iterable[str]:
     latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
@@ -368,6 +370,12 @@ def _notes(
         yield (
             f"{told} disagree about which are the newest, so what any of them would keep is kept; "
             f"{options} decides"
+        )
+    if ahead:
+        are = "is" if ahead == 1 else "are"
+        yield (
+            f"{units.format_count(ahead, 'checkpoint')} {are} dated ahead of this machine's clock; rules by "
+            "time count them by themselves"
         )
     for name, pattern in _last_of_their_names(decisions):
         yield (
