@@ -100,7 +100,7 @@ def plan(
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
     countable = countable_of([one.checkpoint for one in decisions])
     ahead = sum(one.dated_ahead for one in as_judged(countable, policy, moment))
-    notes = [*_notes(directory, decisions, heard, level, ahead)]
+    notes = [*_notes(directory, decisions, heard, level, protections.order, ahead)]
     if over:
         notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
     return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
@@ -344,7 +344,12 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _notes(
-    directory: Directory, decisions: Sequence[Decision], heard: Sequence[Order], level: str, ahead: int
+    directory: Directory,
+    decisions: Sequence[Decision],
+    heard: Sequence[Order],
+    level: str,
+    order: Order | None,
+    ahead: int,
 ) -> Iterable[str]:
     latest, where = directory.state.latest, shlex.quote(directory.path)
     if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
@@ -377,10 +382,10 @@ def _notes(
             f"{units.format_count(ahead, 'checkpoint')} {are} dated ahead of this machine's clock; rules by "
             "time count them by themselves"
         )
-    for name, pattern in _last_of_their_names(decisions):
+    for name, pattern in _last_of_their_names(decisions, order):
         yield (
             f"{name} goes, the newest that is called so: the rules count all names together; "
-            f"--protect {shlex.quote(pattern)} keeps such as this"
+            f"--protect {shlex.quote(pattern)} keeps {'it' if pattern == name else 'such as this'}"
         )
     preserved = [decision.checkpoint for decision in decisions if decision.reasons == (_PRESERVED,)]
     if preserved:
@@ -391,17 +396,24 @@ def _notes(
         )
 
 
-def _last_of_their_names(decisions: Sequence[Decision]) -> list[tuple[str, str]]:
+def _last_of_their_names(decisions: Sequence[Decision], order: Order | None) -> list[tuple[str, str]]:
     """What goes though nothing newer is called so, as the best ones of a second CheckpointManager may be.
 
     Returns:
-        The names, each with a pattern for all that are alike but for numbers. None where there are many
-        kinds: there names tell nothing.
+        The names, each with a pattern for all that are alike but for numbers, or with itself where that fits
+        others too. None where there are many kinds: there names tell nothing.
     """
-    newest = {
-        naming.split_numbers(decision.checkpoint.name)[0]: decision
-        for decision in decisions
-        if decision.checkpoint.complete
-    }
-    gone = [(one.checkpoint.name, "*".join(between)) for between, one in newest.items() if not one.keep]
+    found = [decision.checkpoint for decision in decisions]
+    kinds = {one.name: naming.split_numbers(one.name)[0] for one in found}
+    newest: dict[tuple[str, ...], list[str]] = {}
+    for newest_first in readings([one for one in found if one.complete], order).values():
+        for kind, name in {kinds[one.name]: one.name for one in reversed(newest_first)}.items():
+            newest.setdefault(kind, []).append(name)
+    stay = {decision.checkpoint.name for decision in decisions if decision.keep}
+    gone = []
+    for kind, (name, *others) in newest.items():
+        if stay.isdisjoint([name, *others]):
+            pattern = "*".join(kind)
+            fits = {kinds[other] for other in kinds if matches(other, pattern)}
+            gone.append((name, pattern if fits == {kind} else name))
     return gone if len(gone) <= _FEW_NAMES else []
