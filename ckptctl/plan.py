@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckptctl import naming, removal, units
-from ckptctl.chronology import Order, by_name, disagreement, groups, readings
+from ckptctl.chronology import Order, by_name, groups, readings
 from ckptctl.errors import PolicyError, RefusedError, SavedModelError
 from ckptctl.model import Checkpoint, Decision, Directory, FileKind, Plan, StateStatus, Status
+from ckptctl.notes import PRESERVED, notes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -58,8 +59,6 @@ RESAVE_SECONDS = 60.0
 _FEW_NAMES = 3
 """How many kinds of names are told apart."""
 
-_PRESERVED = "may be preserved by keep_checkpoint_every_n_hours"
-
 DEFAULT_PROTECTIONS = Protections()
 
 
@@ -98,10 +97,13 @@ def plan(
     over = 0
     if policy.max_bytes is not None:
         over = max(0, sum(one.checkpoint.bytes for one in decisions if one.keep) - policy.max_bytes)
-    notes = [*_notes(directory, decisions, heard, level)]
+    countable = countable_of([one.checkpoint for one in decisions])
+    ahead = sum(one.dated_ahead for one in as_judged(countable, policy, moment))
+    gone = _last_of_their_names(decisions, protections.order)
+    told = [*notes(directory, decisions, heard=heard, level=level, gone=gone, ahead=ahead)]
     if over:
-        notes.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
-    return Plan(directory.path, policy.sentence(), decisions, tuple(notes), over)
+        told.append(f"what has to stay is {units.format_bytes(over)} more than --max-size allows")
+    return Plan(directory.path, policy.sentence(), decisions, tuple(told), over)
 
 
 def _decide(
@@ -262,7 +264,7 @@ def _protections(
     if protections.min_age and abs(now - checkpoint.written) < protections.min_age:
         found.append(f"younger than {units.format_duration(protections.min_age)}")
     if checkpoint.preserved and not protections.include_preserved:
-        found.append(_PRESERVED)
+        found.append(PRESERVED)
     if checkpoint.pinned:
         found.append("pinned")
     if protections.skip_open and checkpoint.used_by is not None:
@@ -358,59 +360,24 @@ def _against(checkpoint: Checkpoint) -> tuple[str, ...]:
     return _NO_RULE
 
 
-def _notes(
-    directory: Directory, decisions: Sequence[Decision], heard: Sequence[Order], level: str
-) -> Iterable[str]:
-    latest, where = directory.state.latest, shlex.quote(directory.path)
-    if latest is not None and not any(c.latest and c.on_disk for c in directory.checkpoints):
-        yield (
-            f"the state file names {latest.path} as the latest, which is not there; "
-            f"`ckptctl repair {where}` points it at the newest that is"
-        )
-    for one in directory.checkpoints:
-        if one.latest and (one.status is Status.BROKEN or one.doubt is not None):
-            wrong = one.doubt or f"broken: {one.problem}"
-            yield (
-                f"{one.name}, the latest in the state file, stays, though {wrong}. "
-                f"`ckptctl repair --verify={level} {where}` points the state file at the newest that passes"
-            )
-    if decisions and not any(decision.counts for decision in decisions):
-        yield "no checkpoint counts as one that restores, so that none is deleted for the sake of another"
-    lost = sorted(directory.pins.names - {c.name for c in directory.checkpoints if c.on_disk})
-    if lost:
-        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        yield f"{lost[0]}{more} is pinned and not there; `ckptctl unpin` takes it off the list"
-    if heard:
-        told, options = disagreement(heard)
-        yield (
-            f"{told} disagree about which are the newest, so what any of them would keep is kept; "
-            f"{options} decides"
-        )
-    for name, pattern in _last_of_their_names(decisions):
-        yield (
-            f"{name} goes, the newest that is called so: the rules count all names together; "
-            f"--protect {shlex.quote(pattern)} keeps such as this"
-        )
-    preserved = [decision.checkpoint for decision in decisions if decision.reasons == (_PRESERVED,)]
-    if preserved:
-        size = units.format_bytes(sum(checkpoint.bytes for checkpoint in preserved))
-        yield (
-            f"kept: {units.format_count(len(preserved), 'checkpoint')}, {size}, only because a "
-            "CheckpointManager may have preserved them; --include-preserved lets the policy decide"
-        )
-
-
-def _last_of_their_names(decisions: Sequence[Decision]) -> list[tuple[str, str]]:
+def _last_of_their_names(decisions: Sequence[Decision], order: Order | None) -> list[tuple[str, str]]:
     """What goes though nothing newer is called so, as the best ones of a second CheckpointManager may be.
 
     Returns:
-        The names, each with a pattern for all that are alike but for numbers. None where there are many
-        kinds: there names tell nothing.
+        The names, each with a pattern for all that are alike but for numbers, or with itself where that fits
+        others too. None where there are many kinds: there names tell nothing.
     """
-    newest = {
-        naming.split_numbers(decision.checkpoint.name)[0]: decision
-        for decision in decisions
-        if decision.checkpoint.complete
-    }
-    gone = [(one.checkpoint.name, "*".join(between)) for between, one in newest.items() if not one.keep]
+    found = [decision.checkpoint for decision in decisions]
+    kinds = {one.name: naming.split_numbers(one.name)[0] for one in found}
+    newest: dict[tuple[str, ...], list[str]] = {}
+    for newest_first in readings([one for one in found if one.complete], order).values():
+        for kind, name in {kinds[one.name]: one.name for one in reversed(newest_first)}.items():
+            newest.setdefault(kind, []).append(name)
+    stay = {decision.checkpoint.name for decision in decisions if decision.keep}
+    gone = []
+    for kind, (name, *others) in newest.items():
+        if stay.isdisjoint([name, *others]):
+            pattern = "*".join(kind)
+            fits = {kinds[other] for other in kinds if matches(other, pattern)}
+            gone.append((name, pattern if fits == {kind} else name))
     return gone if len(gone) <= _FEW_NAMES else []

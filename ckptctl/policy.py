@@ -16,7 +16,7 @@ from ckptctl.matching import match
 from ckptctl.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ckptctl.matching import Match, Matches, Values
     from ckptctl.model import Checkpoint
@@ -120,13 +120,14 @@ class Every:
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
         """The oldest, and each that was saved so long after the one that was kept before it."""
-        kept = {}
+        return _by_time(newest_first, self._spaced, f"one in every {format_duration(self.seconds)}")
+
+    def _spaced(self, timed: Sequence[tuple[float, Checkpoint]]) -> Iterator[Checkpoint]:
         last = -math.inf
-        for saved, one in sorted(_timed(newest_first), key=lambda pair: (pair[0], pair[1].name)):
+        for saved, one in sorted(timed, key=lambda pair: (pair[0], pair[1].name)):
             if saved >= last + self.seconds:
-                kept[one.name] = f"one in every {format_duration(self.seconds)}"
+                yield one
                 last = saved
-        return kept | _untimed(newest_first)
 
 
 class Calendar(enum.Enum):
@@ -164,14 +165,15 @@ class PerCalendar:
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
         """The latest time of each bucket."""
+        return _by_time(newest_first, self._newest, f"the newest of its {self.calendar.value}")
+
+    def _newest(self, timed: Sequence[tuple[float, Checkpoint]]) -> list[Checkpoint]:
         newest: dict[int, tuple[float, Checkpoint]] = {}
-        for saved, one in _timed(newest_first):
+        for saved, one in timed:
             bucket = math.floor((saved - _MONDAY) / _BUCKET_SECONDS[self.calendar])
             if bucket not in newest or saved > newest[bucket][0]:
                 newest[bucket] = saved, one
-        last = sorted(newest, reverse=True)[: self.count]
-        kept = {newest[bucket][1].name: f"the newest of its {self.calendar.value}" for bucket in last}
-        return kept | _untimed(newest_first)
+        return [newest[bucket][1] for bucket in sorted(newest, reverse=True)[: self.count]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +195,12 @@ class Within:
 
     def keep(self, newest_first: Sequence[Checkpoint]) -> dict[str, str]:
         """Those whose time is no further away from the latest."""
-        timed = list(_timed(newest_first))
-        last = max((saved for saved, _ in timed), default=0.0)
         reason = f"within {format_duration(self.seconds)} before the newest"
-        kept = {one.name: reason for saved, one in timed if saved >= last - self.seconds}
-        return kept | _untimed(newest_first)
+        return _by_time(newest_first, self._latest, reason)
+
+    def _latest(self, timed: Sequence[tuple[float, Checkpoint]]) -> list[Checkpoint]:
+        last = max((saved for saved, _ in timed), default=0.0)
+        return [one for saved, one in timed if saved >= last - self.seconds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,18 +315,23 @@ def _number(checkpoint: Checkpoint) -> int:
     return -1 if checkpoint.step is None else checkpoint.step
 
 
-def _timed(checkpoints: Iterable[Checkpoint]) -> Iterator[tuple[float, Checkpoint]]:
-    """Each checkpoint whose time is known, with it."""
-    return ((one.saved, one) for one in checkpoints if one.saved is not None and not one.dated_ahead)
+def _by_time(
+    checkpoints: Sequence[Checkpoint],
+    choose: Callable[[Sequence[tuple[float, Checkpoint]]], Iterable[Checkpoint]],
+    reason: str,
+) -> dict[str, str]:
+    """What a rule about times keeps, given how it chooses among checkpoints with their times.
 
-
-def _untimed(checkpoints: Iterable[Checkpoint]) -> dict[str, str]:
-    """What no rule about times can judge is kept by each."""
-    return {
-        one.name: "it is not known when it was saved" if one.saved is None else "its time is yet to come"
-        for one in checkpoints
-        if one.saved is None or one.dated_ahead
-    }
+    What is dated ahead is judged by itself: a stray time of a wrong clock ends no span of the others, and a
+    whole run of a trainer whose clock is ahead is thinned out even so. What has no time cannot be judged by
+    one, and stays.
+    """
+    kept = {one.name: "it is not known when it was saved" for one in checkpoints if one.saved is None}
+    for ahead, which in ((False, ""), (True, ", of those dated ahead")):
+        group = [one for one in checkpoints if one.dated_ahead is ahead]
+        timed = [(one.saved, one) for one in group if one.saved is not None]
+        kept |= {one.name: f"{reason}{which}" for one in choose(timed)}
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

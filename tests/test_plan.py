@@ -379,6 +379,38 @@ def test_newest_of_another_name_is_not_gone_without_a_word() -> None:
     assert plan(directory([*odd, *(made(n) for n in (3, 4, 5))]), THREE, now=NOW).notes == ()
 
 
+def test_repair_is_named_where_it_would_do_something() -> None:
+    """It puts nothing in the place of a latest of which nobody knows that it fails."""
+    lost = made(4, latest=True, doubt="it cannot be told whether it restores: TensorFlow died of signal 9")
+    unreadable = replace(lost, status=Status.UNREADABLE, doubt="it cannot be told: Permission denied")
+    for one, level, remedy in (
+        (replace(lost, status=Status.BROKEN, doubt=None), "data", "`ckptctl repair --verify=data run`"),
+        (lost, "restore", "Try again, with more memory or time"),
+        (lost, "data", "Make it readable"),
+        (unreadable, "restore", "Make it readable"),
+    ):
+        found = plan(directory([made(3), one]), THREE, now=NOW, level=level)
+        (note,) = [note for note in found.notes if note.startswith("ckpt-4, the latest")]
+        assert f". {remedy}" in note
+        assert ("repair" in note) is (one.status is Status.BROKEN)
+
+
+def test_the_pattern_that_is_offered_fits_no_other_name() -> None:
+    """`*` for names that are numbers alone would keep everything: the very name is offered."""
+    both = [made(1, name="100"), made(2, name="200"), *(made(n) for n in (3, 4, 5))]
+    (note,) = plan(directory(both), THREE, now=NOW).notes
+    assert note.startswith("200 goes")
+    assert note.endswith("--protect 200 keeps it")
+
+
+def test_newest_of_another_name_is_so_by_the_order_in_force() -> None:
+    """By its step one may be the newest of its name that is not the last to have been saved."""
+    both = [made(2, name="best-2"), made(1, name="best-1"), *(made(n) for n in (3, 4, 5))]
+    for order, name in ((Order.TIME, "best-1"), (Order.STEP, "best-2"), (Order.NAME, "best-2")):
+        (note,) = plan(directory(both), THREE, Protections(order=order), now=NOW).notes
+        assert note.startswith(f"{name} goes, the newest that is called so")
+
+
 def test_disagreement_is_said() -> None:
     """Where time and step disagree the reasons tell which of them spoke, and a note tells what decides."""
     found = plan(directory([made(n) for n in (1, 2, 4, 5, 6, 3)]), THREE, now=NOW)

@@ -241,7 +241,7 @@ def test_what_cannot_fit_says_by_how_much() -> None:
     ],
 )
 def test_a_time_from_the_future_is_that_of_no_save(rule: Rule, kept: list[int]) -> None:
-    """It neither ends the run nor takes a day's place; the checkpoint stays, since its time is not known."""
+    """It neither ends the run nor takes a day's place; the checkpoint stays, as the only one of its kind."""
     found = run(1, 2, 3, 4, 5, 6, every=DAY)
     found[2] = made(3, SUNDAY + 4000 * DAY)
     directory = Directory("run", ABSENT, tuple(found))
@@ -250,9 +250,30 @@ def test_a_time_from_the_future_is_that_of_no_save(rule: Rule, kept: list[int]) 
     planned = plan(directory, policy, protections, now=now)
     stay = [decision for decision in planned.keep if decision.rules]
     assert [decision.checkpoint.step for decision in stay] == kept
-    assert planned.decisions[2].rules == ("its time is yet to come",)
+    (reason,) = planned.decisions[2].rules
+    assert reason.endswith(", of those dated ahead")
+    note = "1 checkpoint is dated ahead of this machine's clock; rules by time count them by themselves"
+    assert note in planned.notes
     (effect,) = explain(planned, policy, protections, now=now).effects
     assert effect.keeps == len(kept)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        (Within(2 * DAY), [4, 5, 6]),
+        (PerCalendar(Calendar.DAILY, 2), [5, 6]),
+        (Every(3 * DAY), [1, 4]),
+    ],
+)
+def test_a_run_that_is_dated_ahead_is_thinned_out(rule: Rule, kept: list[int]) -> None:
+    """Where the trainer's clock is ahead a rule lets go what it would of any run, and a note says so."""
+    found = run(1, 2, 3, 4, 5, 6, every=DAY)
+    planned = plan(Directory("run", ABSENT, tuple(found)), Policy((rule,)), now=SUNDAY - 400 * DAY)
+    assert [decision.checkpoint.step for decision in planned.keep if decision.rules] == kept
+    (note,) = planned.notes
+    assert note.startswith("6 checkpoints are dated ahead of this machine's clock")
+    assert plan(Directory("run", ABSENT, tuple(found)), Policy((Newest(1),)), now=SUNDAY).notes == ()
 
 
 def test_a_time_from_the_future_counts_beside_values_of_such_times() -> None:

@@ -187,6 +187,25 @@ def test_what_cannot_be_read_neither_counts_nor_goes(tmp_path: Path) -> None:
     assert "ckpt-5.data-00000-of-00001" in unknown.doubt
 
 
+@pytest.mark.parametrize(
+    ("kind", "repairs"), [(FindingKind.RESTORE, True), (FindingKind.LOST, False)], ids=["fails", "lost"]
+)
+def test_repair_is_named_for_what_is_known_to_fail(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: FindingKind,
+    repairs: bool,  # noqa: FBT001
+) -> None:
+    """Where TensorFlow's process was lost over the latest, `repair` would refuse."""
+    verdict = Verdict("", VerdictStatus.UNRESTORABLE, Level.RESTORE, findings=(Finding(kind, "it fails"),))
+    monkeypatch.setattr("ckptctl.proof.verify", lambda *_, **__: verdict)
+    run(tmp_path, 2)
+    report = prune(tmp_path, THREE, proofs=Proofs(Level.RESTORE), dry_run=True)
+    (note,) = [note for note in report.plan.notes if note.startswith("ckpt-2, the latest")]
+    assert ("`ckptctl repair --verify=restore" in note) is repairs
+    assert ("Try again, with more memory or time" in note) is not repairs
+
+
 def test_restores_are_proven(tmp_path: Path) -> None:
     """With `restore`, what TensorFlow restores counts; what it can but read neither counts nor goes."""
     run_trainer("own-names", tmp_path, saves=4)
