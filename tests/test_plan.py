@@ -406,9 +406,11 @@ def test_the_pattern_that_is_offered_fits_no_other_name() -> None:
 def test_newest_of_another_name_is_so_by_the_order_in_force() -> None:
     """By its step one may be the newest of its name that is not the last to have been saved."""
     both = [made(2, name="best-2"), made(1, name="best-1"), *(made(n) for n in (3, 4, 5))]
-    for order, name in ((Order.TIME, "best-1"), (Order.STEP, "best-2"), (Order.NAME, "best-2")):
+    for order, name in ((Order.TIME, "best-1"), (Order.STEP, "best-2")):
         (note,) = plan(directory(both), THREE, Protections(order=order), now=NOW).notes
         assert note.startswith(f"{name} goes, the newest that is called so")
+    found = plan(directory(both), THREE, Protections(order=Order.NAME), now=NOW)
+    assert (kept(found)[0], found.notes) == ("best-2", ())
 
 
 def test_disagreement_is_said() -> None:
