@@ -76,11 +76,13 @@ class Leftover:
         item: The file, or the directory with what is in it.
         what: What it is.
         keep: Why it stays; None if it goes.
+        prefix: The checkpoint that it is a part of; empty if its name does not tell.
     """
 
     item: File | Tree
     what: str
     keep: str | None = None
+    prefix: str = ""
 
     @property
     def path(self) -> str:
@@ -129,13 +131,13 @@ def find(
     changes = [*_changes(directory, scanned, latest_filename)]
     changes += [item.changed for item in items if isinstance(item, Tree)]
     busy = _busy(now - max(changes, default=0.0), older_than)
-    last = _last_save(scanned)
+    last = _last_saves(scanned, now)
     suspended = (
         "it was written after the newest checkpoint: a save that is suspended may go on; where no trainer is "
         f"at work, `ckptctl clean --offline {shlex.quote(directory.path)}` deletes it"
     )
     return tuple(
-        replace(one, keep=one.keep or busy or (None if offline or _written(one.item) < last else suspended))
+        replace(one, keep=one.keep or busy or (None if offline or _is_outlived(one, last) else suspended))
         for one in found
     )
 
@@ -193,15 +195,15 @@ def _tree(inside: OpenDirectory, name: str) -> Tree:
 def _described(directory: OpenDirectory, item: File | Tree, names: Names, listing: Listing) -> Leftover:
     if isinstance(item, Tree):
         empty = not (item.files or item.trees or item.unknown)
-        what, _, keep = names.of_tree(removal.given_name(item.name), empty=empty)
+        what, prefix, keep = names.of_tree(removal.given_name(item.name), empty=empty)
         if keep is None and not removal.is_removable(item.name):
             keep = _TOO_LONG
         if keep is None and item.unknown is not None:
             keep = f"no save puts there what is in it: {item.unknown}"
-        return Leftover(item, what, keep)
+        return Leftover(item, what, keep, prefix)
     what, prefix, keep = names.of_file(item.name)
     if keep is not None:
-        return Leftover(item, what, keep)
+        return Leftover(item, what, keep, prefix)
     parsed = naming.parse(item.name)
     if item.kind is not FileKind.REGULAR:
         keep = "it is not a regular file"
@@ -209,7 +211,7 @@ def _described(directory: OpenDirectory, item: File | Tree, names: Names, listin
         keep = _why_meta_stays(directory, item.name, prefix, listing)
     elif not removal.is_removable(item.name):
         keep = _TOO_LONG
-    return Leftover(item, what, keep)
+    return Leftover(item, what, keep, prefix)
 
 
 def _why_meta_stays(directory: OpenDirectory, name: str, prefix: str, listing: Listing) -> str | None:
@@ -248,16 +250,25 @@ def _changes(directory: OpenDirectory, scanned: Directory, latest_filename: str)
         yield max(found.st_mtime, found.st_ctime)
 
 
-def _last_save(scanned: Directory) -> int:
-    """When the newest checkpoint was written; nanoseconds since the epoch, 0 if there is none."""
-    whole = [one for one in scanned.checkpoints if one.complete and one.regular]
-    return max(
-        (
-            max(shard.mtime_ns for shard in one.shards) if one.index is None else one.index.mtime_ns
-            for one in whole
-        ),
-        default=0,
-    )
+def _last_saves(scanned: Directory, now: float) -> dict[tuple[str, ...], int]:
+    """When the newest checkpoint of each kind of name was written; nanoseconds since the epoch.
+
+    Times from the future tell nothing.
+    """
+    last: dict[tuple[str, ...], int] = {}
+    for one in scanned.checkpoints:
+        if one.complete and one.regular:
+            files = one.shards if one.index is None else (one.index,)
+            kind, written = naming.split_numbers(one.name)[0], max(file.mtime_ns for file in files)
+            if written <= now * 1e9:
+                last[kind] = max(written, last.get(kind, 0))
+    return last
+
+
+def _is_outlived(one: Leftover, last: dict[tuple[str, ...], int]) -> bool:
+    """Whether the saver that left it has saved since: one of its names, or where that is not known, each."""
+    since = last.get(naming.split_numbers(one.prefix)[0]) if one.prefix else None
+    return _written(one.item) < (min(last.values(), default=0) if since is None else since)
 
 
 def _written(item: File | Tree) -> int:

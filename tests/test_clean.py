@@ -284,6 +284,21 @@ def test_links_and_other_kinds_stay(tmp_path: Path) -> None:
 
 
 @later
+def test_suspended_save_beside_another_saver(tmp_path: Path) -> None:
+    """What one saver has in hand has not been outlived because another one has saved since."""
+    fabricate.run(tmp_path, 3)
+    put(tmp_path, f"ckpt-4_temp/{PART}.{DATA}")
+    (tmp_path / f"checkpoint.tmp{HEX}").write_bytes(b"state")
+    now = time.time()
+    for name in ("ckpt-4_temp", f"ckpt-4_temp/{PART}.{DATA}", f"checkpoint.tmp{HEX}"):
+        os.utime(tmp_path / name, (now - 100, now - 100))
+    fabricate.checkpoint(tmp_path, "best-3", at=now - 50)
+    assert clean_beside(tmp_path).deleted == ()
+    fabricate.checkpoint(tmp_path, "ckpt-5", at=now - 20)
+    assert set(clean_beside(tmp_path).deleted) == {"ckpt-4_temp", f"checkpoint.tmp{HEX}"}
+
+
+@later
 def test_hard_link_frees_nothing(tmp_path: Path) -> None:
     """What has another name besides is not counted as freed."""
     fabricate.run(tmp_path, 1)
