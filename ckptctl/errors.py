@@ -11,6 +11,10 @@ class UnreadableError(CkptctlError):
     """A directory or a file is not there, or the system does not let us read it."""
 
 
+class NoMetricError(UnreadableError):
+    """No events files of a directory have a metric, or several runs do."""
+
+
 class RefusedError(CkptctlError):
     """Going on might cost the user data, so nothing was done."""
 

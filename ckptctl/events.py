@@ -13,7 +13,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from ckptctl import eventfile, posix
-from ckptctl.errors import RefusedError, UnreadableError
+from ckptctl.errors import NoMetricError, RefusedError, UnreadableError
 from ckptctl.eventfile import EventFile
 from ckptctl.matching import Values
 
@@ -173,26 +173,24 @@ class Events:
             holes=bool(self.notes),
         )
 
-    def _ambiguous(self, spelled: Sequence[str]) -> UnreadableError:
+    def _ambiguous(self, spelled: Sequence[str]) -> NoMetricError:
         choices = " or ".join(f"--metric {name}" for name in spelled[:_LISTED])
-        return UnreadableError(
-            f"{self._directory}: several runs have a scalar `{self._metric}`: say {choices}"
-        )
+        return NoMetricError(f"{self._directory}: several runs have a scalar `{self._metric}`: say {choices}")
 
-    def _unknown(self) -> UnreadableError:
+    def _unknown(self) -> NoMetricError:
         where = f"{self._directory}: no scalar `{self._metric}` in the events files here and below"
         tags = self.tags()
         if not self._files:
-            return UnreadableError(
+            return NoMetricError(
                 f"{self._directory}: no events files here or below: --events DIR says where they are, or "
                 "--metrics FILE has the metric"
             )
         if not tags:
-            return UnreadableError(f"{where}, nor any other so far")
+            return NoMetricError(f"{where}, nor any other so far")
         near = difflib.get_close_matches(self._metric, tags, n=1)
         meant = f"did you mean `{near[0]}`? T" if near else "t"
         more = f" and {len(tags) - _LISTED:,} more" if len(tags) > _LISTED else ""
-        return UnreadableError(f"{where}; {meant}here are: {', '.join(tags[:_LISTED])}{more}")
+        return NoMetricError(f"{where}; {meant}here are: {', '.join(tags[:_LISTED])}{more}")
 
 
 def _events_files(

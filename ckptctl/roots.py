@@ -87,11 +87,15 @@ def is_directory(path: str) -> bool:
 
 
 def is_run(path: str) -> bool:
-    """Whether a trainer has written there, as far as names tell; a SavedModel that it exported is no run."""
+    """Whether a trainer has written there, as far as names tell; a SavedModel that it exported is no run.
+
+    Data sets and graphs may be called as parts of a checkpoint are: they are no run's before there is one.
+    """
     with contextlib.suppress(OSError, UnreadableError), posix.open_directory(path) as directory:
-        names = os.listdir(directory.fd)
-        prefixes = {parsed.prefix for parsed in map(naming.parse, names) if parsed is not None}
-        return bool(prefixes or naming.STATE_FILE in names) and not is_saved_model(directory, prefixes)
+        names = set(os.listdir(directory.fd))
+        if naming.STATE_FILE in names or naming.checkpoints_among(names):
+            prefixes = {parsed.prefix for parsed in map(naming.parse, names) if parsed is not None}
+            return not is_saved_model(directory, prefixes)
     return False
 
 

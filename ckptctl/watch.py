@@ -19,6 +19,7 @@ from ckptctl.contention import Contention
 from ckptctl.errors import (
     CkptctlError,
     LockedError,
+    NoMetricError,
     NoRuleError,
     SavedModelError,
     StoppedError,
@@ -265,9 +266,8 @@ class Watcher:
         except UnreadableError as error:
             if names and not is_directory(path):  # it was removed since it was marked
                 self._forget(path)
-                return
-            self.tally.failed(path)
-            self._voice.say_once("failed", path, error=str(error))
+            else:
+                self._refuse(path, error, "failed")
             return
         except (SavedModelError, StoppedError):
             return
@@ -288,11 +288,11 @@ class Watcher:
             self._keras.add(path)
             self._voice.say("warning", path, warning=told)
 
-    def _refuse(self, path: str, error: Exception) -> None:
-        if isinstance(error, NoRuleError) and self._recursive and not is_run(path):
-            return  # where the runs bring their own policies, what lies between them needs none
+    def _refuse(self, path: str, error: Exception, event: str = "refused") -> None:
+        if isinstance(error, NoRuleError | NoMetricError) and self._recursive and not is_run(path):
+            return  # runs may bring policies and events of their own: what lies between them needs none
         self.tally.failed(path)
-        self._voice.say_once("refused", path, error=str(error))
+        self._voice.say_once(event, path, error=str(error))
 
     def _tell(self, path: str, report: Report, more: Sequence[str]) -> None:
         """Says what came of a look at a directory."""

@@ -146,6 +146,18 @@ def test_runs_with_rules_of_their_own(runs: Path, invoke: Invoke) -> None:
     assert fabricate.names(runs / "b" / "train" / "eval") == {"ckpt-5", "ckpt-6"}
 
 
+def test_data_and_graphs_need_no_rule(runs: Path, invoke: Invoke) -> None:
+    """A directory of what is called like parts of a checkpoint, and of no checkpoint, is no run."""
+    (runs / "data").mkdir()
+    for name in ("train.data-00000-of-00003", "mnist.meta", "ckpt-1.tempstate123"):
+        (runs / "data" / name).touch()
+    for name in ("a", "b/train", "b/train/eval"):
+        (runs / name / "ckptctl.toml").write_text("keep = 3\n")
+    result = invoke("prune", "-r", str(runs))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert fabricate.names(runs / "a") == NEWEST
+
+
 def test_no_rule_at_all(runs: Path, invoke: Invoke) -> None:
     """That is a usage error even where there is no run."""
     assert invoke("prune", "-r", str(runs / "logs")).exit_code == 2

@@ -270,6 +270,48 @@ def test_watch_waits_for_the_metric(tmp_path: Path, watch: Callable[..., Watchin
     watching.stop()
 
 
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """Two runs with a loss of their own each, and a directory without one, in a parent that is no run."""
+    for name, best in (("a", 1), ("b", 2)):
+        run = fabricate.run(tmp_path / "runs" / name, 4)
+        (run / "logs").mkdir()
+        rows = [scalar(step, abs(step - best), time=1e9 + step) for step in range(1, 5)]
+        write(run / "logs" / NAME, *rows)
+    (tmp_path / "runs" / "notes").mkdir()
+    return tmp_path / "runs"
+
+
+def test_what_lies_between_runs_needs_no_metric(measured: Path, invoke: Invoke) -> None:
+    """In a parent it is every run's, which concerns nobody; a run that has none is told of."""
+    options = ("--keep=1", "--keep-best=1")
+    result = invoke("prune", "-r", str(measured), *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert fabricate.names(measured / "a") == ckpts(1, 4)
+    assert fabricate.names(measured / "b") == ckpts(2, 4)
+    fabricate.run(measured / "c", 4)
+    result = invoke("prune", "-r", str(measured), *options)
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"ckptctl: {measured}/c: no events files here or below")
+    assert fabricate.names(measured / "c") == ckpts(1, 2, 3, 4)
+    fabricate.run(measured, 4)
+    result = invoke("prune", "-r", str(measured), *options)
+    assert f"ckptctl: {measured}: several runs have a scalar `loss`" in result.stderr
+    assert fabricate.names(measured) == ckpts(1, 2, 3, 4)
+
+
+def test_watch_needs_no_metric_between_runs(measured: Path, watch: Callable[..., Watching]) -> None:
+    """A parent is passed over in silence, and a run that is made there later is told of at once."""
+    watching = watch("-r", measured, "--keep=1", "--keep-best=1")
+    watching.until(lambda: fabricate.names(measured / "a") == ckpts(1, 4))
+    watching.until(lambda: fabricate.names(measured / "b") == ckpts(2, 4))
+    fabricate.run(measured / "notes", 4)
+    assert "no events files" in watching.event("failed", measured / "notes")["error"]
+    watching.stop()
+    told = {event["directory"] for event in watching.events if event["event"] in {"failed", "refused"}}
+    assert told == {str(measured / "notes")}
+
+
 def test_every_length_of_a_half_written_record(tmp_path: Path) -> None:
     """A record counts once it is whole, and what is not is no damage."""
     looked = Events(str(tmp_path))

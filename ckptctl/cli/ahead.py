@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from ckptctl import naming
 from ckptctl.cli import retention
-from ckptctl.errors import CkptctlError, NoRuleError, PolicyError, SavedModelError, UnreadableError
+from ckptctl.errors import (
+    CkptctlError,
+    NoMetricError,
+    NoRuleError,
+    PolicyError,
+    SavedModelError,
+    UnreadableError,
+)
 from ckptctl.model import ABSENT
 from ckptctl.plan import matches
 from ckptctl.roots import is_directory, is_run
@@ -47,11 +54,12 @@ def look_ahead(places: Sequence[Place], retained: Retention, *, recursive: bool 
 def passing_over(place: Place, *, recursive: bool) -> Iterator[None]:
     """Passes over what was not named itself and is no run: what lies between runs and beside them.
 
-    That is what no policy is for and no trainer has written to, a SavedModel, and what is gone by now.
+    That is what no policy is for, or no metric, and no trainer has written to; a SavedModel; and what is gone
+    by now.
     """
     try:
         yield
-    except NoRuleError:
+    except (NoRuleError, NoMetricError):
         if not recursive or is_run(place.path):
             raise
     except SavedModelError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -73,8 +72,7 @@ def command(
 
     _doubt(directory, latest_filename)
     asked = "data" if verified and level == "quick" else level
-    with contextlib.ExitStack() as held:
-        proofs = None if asked == "quick" else held.enter_context(options.proofs(asked, workers))
+    with options.proofs(asked, workers) as proofs:
         found = _Search(directory, proofs, order, pass_over).find()
     restorable = None if found is None else _path(directory, found)
     if as_json:
@@ -98,13 +96,13 @@ class _Search:
 
     Attributes:
         directory: Where.
-        proofs: What it has to pass; without them, to be complete is enough.
+        proofs: What it has to pass; see `ckptctl.proof` for what is read even where nothing is asked for.
         order: What makes a checkpoint newer, where time and step disagree.
         pass_over: Is told what does not pass, and why.
     """
 
     directory: Directory
-    proofs: Proofs | None
+    proofs: Proofs
     order: str | None
     pass_over: Callable[[Checkpoint, str], None]
     judged: dict[str, bool] = field(default_factory=dict)
@@ -132,10 +130,11 @@ class _Search:
         from ckptctl.mending import undecided  # noqa: PLC0415 - a state that holds decides by itself
 
         order = None if self.order is None else Order(self.order)
-        first = {
-            heard: next(filter(self._passes, way), None)
-            for heard, way in readings(checkpoints, order).items()
-        }
+        first: dict[Order, Checkpoint | None] = {}
+        for heard, way in readings([*filter(_has_a_say, checkpoints)], order).items():
+            arranged = iter(way)
+            every = (next(arranged) if _has_a_say(one) else one for one in reversed(checkpoints))
+            first[heard] = next(filter(self._passes, every), None)
         found = {heard: one for heard, one in first.items() if one is not None}
         names = {heard: one.name for heard, one in found.items()}
         if len({*names.values()}) > 1:
@@ -145,12 +144,20 @@ class _Search:
     def _passes(self, one: Checkpoint) -> bool:
         if one.name not in self.judged:
             why = _incomplete(self.directory.path, one)
-            if why is None and self.proofs is not None:
+            if why is None and self.proofs.asks(one):
                 why = _verify(self.directory.path, one, self.proofs)
             if why is not None:
                 self.pass_over(one, why)
             self.judged[one.name] = why is None
         return self.judged[one.name]
+
+
+def _has_a_say(one: Checkpoint) -> bool:
+    """Whether it counts for the order. What cannot be read may be the newest.
+
+    What is not whole, as a save under way, may not make that unclear: it is passed over in its place by time.
+    """
+    return one.complete or one.status is Status.UNREADABLE
 
 
 def _path(directory: Directory, one: Checkpoint) -> str:
@@ -178,7 +185,7 @@ def _incomplete(path: str, one: Checkpoint) -> str | None:
     if one.complete:
         return None
     if one.status is Status.UNREADABLE:
-        from ckptctl.proof import unknown  # noqa: PLC0415 - see below
+        from ckptctl.proof import unknown  # noqa: PLC0415 - nearly always all is known
 
         raise unknown(path, one, str(one.problem))
     if not one.on_disk:
@@ -188,7 +195,7 @@ def _incomplete(path: str, one: Checkpoint) -> str | None:
 
 def _verify(path: str, one: Checkpoint, proofs: Proofs) -> str | None:
     """Why a checkpoint does not pass; None if it does. Raises: see `_Search.find`."""
-    from ckptctl.proof import expect_known  # noqa: PLC0415 - without --verify nothing is proved
+    from ckptctl.proof import expect_known  # noqa: PLC0415 - the same
 
     with posix.open_directory(path) as directory, Progress([one.bytes]) as progress:
         progress.begin(one.name)
