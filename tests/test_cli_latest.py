@@ -52,9 +52,11 @@ def run(tmp_path: Path) -> Path:
 
 
 def damage(directory: Path, number: int) -> None:
-    """Flips a byte of the data: only a checksum tells."""
+    """Flips a byte of the data, as a disk does: only a checksum tells."""
     path = directory / f"ckpt-{number}.data-00000-of-00001"
+    written = path.stat().st_mtime
     path.write_bytes(b"\x01" + path.read_bytes()[1:])
+    os.utime(path, (written, written))
 
 
 @pytest.mark.parametrize("trainer", ["saver-v1", "write"])
@@ -167,6 +169,35 @@ def test_order_that_is_not_clear(run: Path, invoke: Invoke) -> None:
     assert invoke("latest", "--verified", "--order=step", str(run)).stdout == f"{run}/ckpt-2\n"
     (run / "checkpoint").write_text('model_checkpoint_path: "ckpt-2"\n')
     assert invoke("latest", "--verified", str(run)).stdout == f"{run}/ckpt-2\n"
+
+
+def test_save_under_way_puts_nothing_in_doubt(run: Path, invoke: Invoke) -> None:
+    """What is not whole yet does not make it unclear which of the others is the newest."""
+    (run / "checkpoint").unlink()
+    for number, step in ((8, 10), (9, 20), (1, 30), (2, 40)):
+        made = bundle_writer.BundleWriter()
+        made.add(b"global_step", 9, [], struct.pack("<q", step))
+        made.write(run, f"ckpt-{number}")
+        for path in run.glob(f"ckpt-{number}.*"):
+            os.utime(path, (1_700_000_000 + step,) * 2)
+    (run / "ckpt-3.data-00000-of-00001").unlink()
+    result = invoke("latest", str(run))
+    assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-2\n"), result.stderr
+    assert "passed over ckpt-3: " in result.stderr
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "newest"])
+def test_save_cut_off_between_data_and_index(run: Path, invoke: Invoke, *, named: bool) -> None:
+    """Data that are younger than their index are read without being asked, as by prune and repair."""
+    if not named:
+        (run / "checkpoint").unlink()
+    late = run / "ckpt-3.data-00000-of-00001"
+    os.utime(late)
+    assert invoke("latest", str(run)).stdout == f"{run}/ckpt-3\n"
+    damage(run, 3)
+    result = invoke("latest", str(run))
+    assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-2\n")
+    assert "passed over ckpt-3: corrupt: ckpt-3.data-00000-of-00001: tensor 'w'" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ckptctl.cli.exits import Exit, complain, none_here
 from ckptctl.cli.progress import Progress
 from ckptctl.model import StateStatus, Status
 from ckptctl.scan import scan
-from ckptctl.verify import open_scanned
+from ckptctl.verify import Level, open_scanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +75,7 @@ def command(
     asked = "data" if verified and level == "quick" else level
     with contextlib.ExitStack() as held:
         proofs = None if asked == "quick" else held.enter_context(options.proofs(asked, workers))
-        found = _Search(directory, proofs, order, pass_over).find()
+        found = _Search(directory, proofs, workers, order, pass_over).find()
     restorable = None if found is None else _path(directory, found)
     if as_json:
         document = {"directory": path, "checkpoint": restorable, "passed_over": passed_over}
@@ -98,13 +98,16 @@ class _Search:
 
     Attributes:
         directory: Where.
-        proofs: What it has to pass; without them, to be complete is enough.
+        proofs: What it has to pass; without them, to be complete is enough, unless its data are younger than
+            its index: see `ckptctl.proof`.
+        workers: How many threads read.
         order: What makes a checkpoint newer, where time and step disagree.
         pass_over: Is told what does not pass, and why.
     """
 
     directory: Directory
     proofs: Proofs | None
+    workers: int
     order: str | None
     pass_over: Callable[[Checkpoint, str], None]
     judged: dict[str, bool] = field(default_factory=dict)
@@ -132,10 +135,11 @@ class _Search:
         from ckptctl.mending import undecided  # noqa: PLC0415 - a state that holds decides by itself
 
         order = None if self.order is None else Order(self.order)
-        first = {
-            heard: next(filter(self._passes, way), None)
-            for heard, way in readings(checkpoints, order).items()
-        }
+        first: dict[Order, Checkpoint | None] = {}
+        for heard, way in readings([*filter(_has_a_say, checkpoints)], order).items():
+            arranged = iter(way)
+            every = (next(arranged) if _has_a_say(one) else one for one in reversed(checkpoints))
+            first[heard] = next(filter(self._passes, every), None)
         found = {heard: one for heard, one in first.items() if one is not None}
         names = {heard: one.name for heard, one in found.items()}
         if len({*names.values()}) > 1:
@@ -144,13 +148,29 @@ class _Search:
 
     def _passes(self, one: Checkpoint) -> bool:
         if one.name not in self.judged:
-            why = _incomplete(self.directory.path, one)
-            if why is None and self.proofs is not None:
-                why = _verify(self.directory.path, one, self.proofs)
+            why = _incomplete(self.directory.path, one) or self._condemned(one)
             if why is not None:
                 self.pass_over(one, why)
             self.judged[one.name] = why is None
         return self.judged[one.name]
+
+    def _condemned(self, one: Checkpoint) -> str | None:
+        """Why a complete checkpoint does not pass; None if it does, or nothing asks for that."""
+        if self.proofs is None:
+            if one.index is None or one.written <= one.index.mtime:
+                return None
+            from ckptctl.proof import Proofs  # noqa: PLC0415 - few are doubtful
+
+            self.proofs = Proofs(Level.INDEX, self.workers)
+        return _verify(self.directory.path, one, self.proofs) if self.proofs.asks(one) else None
+
+
+def _has_a_say(one: Checkpoint) -> bool:
+    """Whether it counts for the order. What cannot be read may be the newest.
+
+    What is not whole, as a save under way, may not make that unclear: it is passed over in its place by time.
+    """
+    return one.complete or one.status is Status.UNREADABLE
 
 
 def _path(directory: Directory, one: Checkpoint) -> str:
@@ -178,7 +198,7 @@ def _incomplete(path: str, one: Checkpoint) -> str | None:
     if one.complete:
         return None
     if one.status is Status.UNREADABLE:
-        from ckptctl.proof import unknown  # noqa: PLC0415 - see below
+        from ckptctl.proof import unknown  # noqa: PLC0415 - as in `_Search`
 
         raise unknown(path, one, str(one.problem))
     if not one.on_disk:
@@ -188,7 +208,7 @@ def _incomplete(path: str, one: Checkpoint) -> str | None:
 
 def _verify(path: str, one: Checkpoint, proofs: Proofs) -> str | None:
     """Why a checkpoint does not pass; None if it does. Raises: see `_Search.find`."""
-    from ckptctl.proof import expect_known  # noqa: PLC0415 - without --verify nothing is proved
+    from ckptctl.proof import expect_known  # noqa: PLC0415 - the same
 
     with posix.open_directory(path) as directory, Progress([one.bytes]) as progress:
         progress.begin(one.name)
