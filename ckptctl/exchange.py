@@ -128,6 +128,22 @@ def replace_alone(directory: int, name: str, base: Snapshot, text: bytes) -> Sna
     return ours
 
 
+def is_left(entry: str, name: str) -> bool:
+    """Whether an entry is what `recover` is for.
+
+    Args:
+        entry: Its name.
+        name: That of the file that was being replaced.
+    """
+    return entry.startswith(UNFINISHED) or _replacing(entry, name) is not None
+
+
+def _replacing(entry: str, name: str) -> re.Match[str] | None:
+    """What a temporary name tells, if it is one that `replace` gives for a file."""
+    match = _TEMPORARY.fullmatch(entry)
+    return match if match is not None and match["key"] == _key(name) else None
+
+
 def recover(directory: int, name: str, names: Iterable[str]) -> None:
     """Finishes or undoes what a killed `replace` left behind. The caller holds the directory's lock.
 
@@ -144,7 +160,7 @@ def recover(directory: int, name: str, names: Iterable[str]) -> None:
     for entry in names:
         if entry.startswith(UNFINISHED):
             _drop(directory, [entry])
-        elif (match := _TEMPORARY.fullmatch(entry)) and match["key"] == _key(name):
+        elif match := _replacing(entry, name):
             left[entry] = match
     if left:
         _recover(directory, name, left)

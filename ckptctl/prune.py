@@ -129,7 +129,7 @@ def prune_open(
         with contextlib.closing(work):
             made = work.plan(state)
             with contextlib.suppress(OSError):  # the listing that counts has been made
-                if recovery.left_behind(directory):
+                if recovery.left_behind(directory, latest_filename):
                     work.notes.append(
                         "an interrupted run has left something, which a prune puts right before it plans: it "
                         "may delete others than these"

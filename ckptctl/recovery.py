@@ -37,18 +37,23 @@ def locked(directory: OpenDirectory, latest_filename: str) -> Iterator[str | Non
         yield unlocked
 
 
-def left_behind(directory: OpenDirectory) -> list[str]:
-    """What there is under names of ours: an interrupted run's, or that of one that is at work.
+def left_behind(directory: OpenDirectory, latest_filename: str) -> list[str]:
+    """What there is to be put right: an interrupted run's, or what one that is at work has in hand.
+
+    Args:
+        directory: The directory.
+        latest_filename: The state file's name; what is left of another stays until that is named.
 
     Raises:
         OSError: The directory cannot be listed.
     """
-    return sorted(name for name in os.listdir(directory.fd) if name.startswith(PRIVATE_PREFIX))
+    names = sorted(name for name in os.listdir(directory.fd) if name.startswith(PRIVATE_PREFIX))
+    return [name for name in names if removal.is_taken(name) or exchange.is_left(name, latest_filename)]
 
 
 def _recover(directory: OpenDirectory, latest_filename: str) -> None:
     try:
-        ours = left_behind(directory)
+        ours = left_behind(directory, latest_filename)
         removal.recover(directory.fd, ours)
         exchange.recover(directory.fd, latest_filename, ours)
     except OSError as error:

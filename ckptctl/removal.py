@@ -101,6 +101,11 @@ def given_name(name: str) -> str:
     return name
 
 
+def is_taken(entry: str) -> bool:
+    """Whether an entry is what `recover` is for."""
+    return entry.startswith(_TAKEN)
+
+
 def recover(directory: int, names: Iterable[str]) -> None:
     """Gives back the names that a killed run had taken. The caller holds the directory's lock.
 
@@ -112,7 +117,7 @@ def recover(directory: int, names: Iterable[str]) -> None:
         OSError: One of them cannot be renamed.
     """
     for entry in names:
-        if entry.startswith(_TAKEN):
+        if is_taken(entry):
             give_back(directory, entry)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -63,6 +64,17 @@ def test_dry_run_after_a_kill_says_that_it_may_be_otherwise(tmp_path: Path) -> N
     (tmp_path / "ckpt-1.index").rename(tmp_path / ".ckptctl-taken-ckpt-1.index")
     (note,) = prune(tmp_path, THREE, dry_run=True).notes
     assert note.startswith("an interrupted run has left something")
+
+
+def test_what_is_left_of_another_state_file_is_not_told(tmp_path: Path) -> None:
+    """No prune with this state file's name puts that right, and none plans otherwise for it."""
+    fabricate.run(tmp_path, 6)
+    for name, told in (("checkpoint", 1), ("another", 0)):
+        key = hashlib.sha256(name.encode()).hexdigest()[:8]
+        left = tmp_path / f".ckptctl-state-{key}-1f-{'0' * 16}-{'1' * 16}"
+        left.write_bytes(b"")
+        assert len(prune(tmp_path, THREE, dry_run=True).notes) == told
+        left.unlink()
     assert prune(tmp_path, THREE).deleted == ("ckpt-1", "ckpt-2", "ckpt-3")
     assert prune(tmp_path, THREE, dry_run=True).notes == ()
 
