@@ -770,6 +770,36 @@ def test_reader_that_has_gone(tmp_path: Path, arguments: tuple[str, ...]) -> Non
     assert fabricate.names(tmp_path / "run") == {"ckpt-1", "ckpt-2", "ckpt-3"}
 
 
+def test_reader_of_stderr_that_has_gone() -> None:
+    """The same, though there is no stdout at all."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = f'exec "{sys.executable}" -m ckptctl ls nowhere >&-'
+    try:
+        done = subprocess.run(["sh", "-c", command], stderr=writing, check=False)
+    finally:
+        os.close(writing)
+    assert done.returncode == 141
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("prune", "--help"), ("ls", ".")], ids=" ".join
+)
+def test_full_disk(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """That the output cannot be written is said in one line, of help as of anything else."""
+    fabricate.run(tmp_path, 1)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ckptctl", *arguments],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (3, "ckptctl: the system: No space left on device\n")
+
+
 def test_reader_that_goes_while_prune_deletes(tmp_path: Path) -> None:
     """What was begun is done, though nobody hears of it any more."""
     fabricate.run(tmp_path, 3)

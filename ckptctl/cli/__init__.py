@@ -112,16 +112,21 @@ class _Commands(click.Group):
 def _heard() -> Iterator[None]:
     """Ends as a program does that dies of SIGPIPE, where the reader of our output has gone.
 
-    Click would say 1, which says of a checkpoint that it is corrupt.
+    Click would say 1, which says of a checkpoint that it is corrupt. Of help for which the disk is
+    full it tells, too: what goes wrong in a command has been told before.
     """
     try:
         yield
     except BrokenPipeError as error:
-        from ckptctl.cli.exits import Exit  # noqa: PLC0415 - help that is heard does without
+        from ckptctl.cli.exits import Exit, drop_unwritten  # noqa: PLC0415 - help that is heard does without
 
-        # What still is to be written goes nowhere, without a word at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_unwritten()
         raise click.exceptions.Exit(Exit.UNHEARD) from error
+    except OSError:
+        from ckptctl.cli.exits import failed  # noqa: PLC0415 - the same
+
+        with failed():
+            raise
 
 
 def _variable_of(error: click.BadParameter) -> str | None:

@@ -120,7 +120,7 @@ def as_far_as_it_goes(failed: Callable[[OSError], object] = lambda _: None) -> I
 
 
 def drop_unwritten() -> None:
-    """Lets what a full disk has not taken up to now go nowhere: Python would fail over it in the end."""
+    """Lets what a full disk, or a reader that has gone, has not taken go nowhere: Python would fail of it."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
