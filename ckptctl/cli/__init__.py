@@ -112,8 +112,8 @@ class _Commands(click.Group):
 def _heard() -> Iterator[None]:
     """Ends as a program does that dies of SIGPIPE, where the reader of our output has gone.
 
-    Click would say 1, which says of a checkpoint that it is corrupt. It tells of help, too, for which the
-    disk is full; what goes wrong in a command has been told before.
+    Click would say 1, which says of a checkpoint that it is corrupt. Of help for which the disk is
+    full it tells, too: what goes wrong in a command has been told before.
     """
     try:
         yield

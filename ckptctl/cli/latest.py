@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -17,7 +18,7 @@ from ckptctl.cli.exits import Exit, complain, none_here
 from ckptctl.cli.progress import Progress
 from ckptctl.model import StateStatus, Status
 from ckptctl.scan import scan
-from ckptctl.verify import open_scanned
+from ckptctl.verify import Level, open_scanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,8 +73,9 @@ def command(
 
     _doubt(directory, latest_filename)
     asked = "data" if verified and level == "quick" else level
-    with options.proofs(asked, workers) as proofs:
-        found = _Search(directory, proofs, order, pass_over).find()
+    with contextlib.ExitStack() as held:
+        proofs = None if asked == "quick" else held.enter_context(options.proofs(asked, workers))
+        found = _Search(directory, proofs, workers, order, pass_over).find()
     restorable = None if found is None else _path(directory, found)
     if as_json:
         document = {"directory": path, "checkpoint": restorable, "passed_over": passed_over}
@@ -96,13 +98,16 @@ class _Search:
 
     Attributes:
         directory: Where.
-        proofs: What it has to pass; see `ckptctl.proof` for what is read even where nothing is asked for.
+        proofs: What it has to pass; without them, to be complete is enough, unless its data are younger than
+            its index: see `ckptctl.proof`.
+        workers: How many threads read.
         order: What makes a checkpoint newer, where time and step disagree.
         pass_over: Is told what does not pass, and why.
     """
 
     directory: Directory
-    proofs: Proofs
+    proofs: Proofs | None
+    workers: int
     order: str | None
     pass_over: Callable[[Checkpoint, str], None]
     judged: dict[str, bool] = field(default_factory=dict)
@@ -143,13 +148,21 @@ class _Search:
 
     def _passes(self, one: Checkpoint) -> bool:
         if one.name not in self.judged:
-            why = _incomplete(self.directory.path, one)
-            if why is None and self.proofs.asks(one):
-                why = _verify(self.directory.path, one, self.proofs)
+            why = _incomplete(self.directory.path, one) or self._condemned(one)
             if why is not None:
                 self.pass_over(one, why)
             self.judged[one.name] = why is None
         return self.judged[one.name]
+
+    def _condemned(self, one: Checkpoint) -> str | None:
+        """Why a complete checkpoint does not pass; None if it does, or nothing asks for that."""
+        if self.proofs is None:
+            if one.index is None or one.written <= one.index.mtime:
+                return None
+            from ckptctl.proof import Proofs  # noqa: PLC0415 - few are doubtful
+
+            self.proofs = Proofs(Level.INDEX, self.workers)
+        return _verify(self.directory.path, one, self.proofs) if self.proofs.asks(one) else None
 
 
 def _has_a_say(one: Checkpoint) -> bool:
@@ -185,7 +198,7 @@ def _incomplete(path: str, one: Checkpoint) -> str | None:
     if one.complete:
         return None
     if one.status is Status.UNREADABLE:
-        from ckptctl.proof import unknown  # noqa: PLC0415 - nearly always all is known
+        from ckptctl.proof import unknown  # noqa: PLC0415 - as in `_Search`
 
         raise unknown(path, one, str(one.problem))
     if not one.on_disk:
