@@ -785,13 +785,15 @@ def test_reader_of_stderr_that_has_gone() -> None:
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("--version",), ("prune", "--help"), ("ls", ".")], ids=" ".join
 )
-def test_full_disk(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk(tmp_path: Path, arguments: tuple[str, ...], unbuffered: str) -> None:
     """That the output cannot be written is said in one line, of help as of anything else."""
     fabricate.run(tmp_path, 1)
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "ckptctl", *arguments],
             cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

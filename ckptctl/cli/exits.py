@@ -95,6 +95,7 @@ def failed() -> Iterator[None]:
     except OSError as error:
         with as_far_as_it_goes():
             complain(_of_the_system(error))
+        drop_unwritten()
         raise click.exceptions.Exit(Exit.UNREADABLE) from error
     except KeyboardInterrupt:
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
