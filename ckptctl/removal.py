@@ -91,7 +91,8 @@ def unlink(directory: int, file: File, name: str) -> int:
 
 def is_removable(name: str) -> bool:
     """Whether the private name that a removal needs is one that a file system takes."""
-    return len(os.fsencode(_TAKEN + name)) <= _NAME_MAX
+    length = len(name) if name.isascii() else len(os.fsencode(name))
+    return len(_TAKEN) + length <= _NAME_MAX
 
 
 def given_name(name: str) -> str:
