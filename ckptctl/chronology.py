@@ -1,7 +1,8 @@
 """What was saved before what: by time, by step, and by the numbers in the names. Pure.
 
 By time is the state's own order where it lists, and that of the times elsewhere. The other two put only those
-in order whose steps or names can be compared, in the places that these have by time.
+in order whose steps or names can be compared: in the places that these have by time as long as all orders are
+heard, and group by group where a user has decided for one.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ class Order(enum.Enum):
     TIME = "time"
     """The state's own order and timestamps where listed, else when the index was written."""
     STEP = "step"
-    """The step, among checkpoints whose steps count the same; one without a step keeps its place in time."""
+    """The step, among checkpoints whose steps count the same."""
     NAME = "name"
-    """The number in the name, among checkpoints whose names are alike but for numbers; others likewise."""
+    """The number in the name, among checkpoints whose names are alike but for numbers."""
 
     @property
     def phrase(self) -> str:
@@ -84,8 +85,6 @@ def readings(complete: Sequence[Checkpoint], order: Order | None) -> dict[Order,
         order: The one that the user decided for, if they did.
     """
     by_time = list(reversed(complete))
-    if order is Order.TIME:
-        return {order: by_time}
     if order is not None:
         return {order: [one for alike in groups(by_time, order) for one in alike]}
     heard = {Order.TIME: by_time}
@@ -104,15 +103,14 @@ def groups(by_time: Sequence[Checkpoint], order: Order) -> list[list[Checkpoint]
 
     Args:
         by_time: Checkpoints, newest first.
-        order: Steps or names; in time all are one group.
+        order: Which; in time all are one group.
     """
+    if order is Order.TIME:
+        return [list(by_time)] if by_time else []
     found: dict[object, list[Checkpoint]] = {}
     for one in by_time:
         count = None if one.step is None else (one.step_from,)
-        kind = naming.split_numbers(one.name)[0] if order is Order.NAME else count
-        found.setdefault(None if order is Order.TIME else kind, []).append(one)
-    if order is Order.TIME:
-        return [*found.values()]
+        found.setdefault(naming.split_numbers(one.name)[0] if order is Order.NAME else count, []).append(one)
     place = {one.name: at for at, one in enumerate(by_time)}
     if order is Order.NAME:
         return sorted(map(by_name, found.values()), key=lambda alike: place[alike[0].name])

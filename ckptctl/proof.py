@@ -104,14 +104,15 @@ class Proofs:
     def _remembered(self, directory: OpenDirectory, scanned: Directory) -> dict[tuple[File, ...], Verdict]:
         """What is known of a directory's checkpoints, to be added to."""
         found = os.fstat(directory.fd)
-        known = self._verdicts.pop((found.st_dev, found.st_ino), {})
+        key = (found.st_dev, found.st_ino)
+        known = self._verdicts.pop(key, {})
         files = {checkpoint.files for checkpoint in scanned.checkpoints} if known else frozenset()
         verdicts = {one: verdict for one, verdict in known.items() if one in files}
         now = time.monotonic()
-        if self._asked_again.setdefault((found.st_dev, found.st_ino), now) + _AGAIN_SECONDS < now:
+        if self._asked_again.setdefault(key, now) + _AGAIN_SECONDS < now:
             verdicts = {one: verdict for one, verdict in verdicts.items() if not verdict.inconclusive}
-            self._asked_again[found.st_dev, found.st_ino] = now
-        self._verdicts[found.st_dev, found.st_ino] = verdicts
+            self._asked_again[key] = now
+        self._verdicts[key] = verdicts
         while len(self._verdicts) > _REMEMBERED:  # there may be new runs for ever
             oldest = next(iter(self._verdicts))
             del self._verdicts[oldest]
