@@ -369,15 +369,19 @@ def _last_of_their_names(decisions: Sequence[Decision], order: Order | None) -> 
     """
     found = [decision.checkpoint for decision in decisions]
     kinds = {one.name: naming.split_numbers(one.name)[0] for one in found}
+    if len({*kinds.values()}) <= 1:  # the newest of all stays
+        return []
     newest: dict[tuple[str, ...], list[str]] = {}
     for newest_first in readings([one for one in found if one.complete], order).values():
         for kind, name in {kinds[one.name]: one.name for one in reversed(newest_first)}.items():
             newest.setdefault(kind, []).append(name)
     stay = {decision.checkpoint.name for decision in decisions if decision.keep}
-    gone = []
-    for kind, (name, *others) in newest.items():
-        if stay.isdisjoint([name, *others]):
-            pattern = "*".join(kind)
-            fits = {kinds[other] for other in kinds if matches(other, pattern)}
-            gone.append((name, pattern if fits == {kind} else name))
-    return gone if len(gone) <= _FEW_NAMES else []
+    gone = [(kind, names[0]) for kind, names in newest.items() if stay.isdisjoint(names)]
+    if len(gone) > _FEW_NAMES:  # each pattern is held against every name
+        return []
+    told = []
+    for kind, name in gone:
+        pattern = "*".join(kind)
+        fits = {kinds[other] for other in kinds if matches(other, pattern)}
+        told.append((name, pattern if fits == {kind} else name))
+    return told
