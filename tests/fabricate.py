@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from bundle_writer import BundleWriter, v1_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import pytest
@@ -133,3 +134,17 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     """Two hours from now, for a module: change times cannot be set back, so the clock is set forward."""
     ahead = types.SimpleNamespace(time=lambda: time.time() + 7200)
     monkeypatch.setattr(importlib.import_module(module), "time", ahead)
+
+
+def deny_reading(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """From now on the disk answers each reading of a file with EIO, in this process."""
+    inode = path.stat().st_ino
+    for name in ("pread", "preadv"):
+        call = getattr(os, name)
+
+        def failing(fd: int, *arguments: object, call: Callable[..., object] = call) -> object:
+            if os.fstat(fd).st_ino == inode:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return call(fd, *arguments)
+
+        monkeypatch.setattr(os, name, failing)

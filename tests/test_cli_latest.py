@@ -11,9 +11,10 @@ import shutil
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import bundle_writer
+import fabricate
 import pytest
 from trainers import restore_and_train, run_trainer
 
@@ -308,16 +309,7 @@ def test_what_cannot_be_read_is_not_passed_over(
     run: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, level: tuple[str, ...], ending: str
 ) -> None:
     """Whoever trained on from an older one might save over it; what is whole as far as is asked is named."""
-    inode = (run / f"ckpt-3.{ending}").stat().st_ino
-    for name in ("pread", "preadv"):
-        call = getattr(os, name)
-
-        def failing(fd: int, *arguments: Any, call: Callable[..., Any] = call) -> Any:
-            if os.fstat(fd).st_ino == inode:
-                raise OSError(5, "Input/output error")
-            return call(fd, *arguments)
-
-        monkeypatch.setattr(os, name, failing)
+    fabricate.deny_reading(monkeypatch, run / f"ckpt-3.{ending}")
     result = invoke("latest", *level, str(run))
     if ending != "index" and not level:
         assert (result.exit_code, result.stdout) == (0, f"{run}/ckpt-3\n")

@@ -159,15 +159,7 @@ def test_link_by_another_path_protects_its_target(tmp_path: Path) -> None:
 def test_index_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint whose index cannot be read just now stays, and does not count as complete."""
     fabricate.run(tmp_path, 6, listed=0)
-    inode = (tmp_path / "ckpt-2.index").stat().st_ino
-    pread = os.pread
-
-    def failing(fd: int, length: int, offset: int) -> bytes:
-        if os.fstat(fd).st_ino == inode:
-            raise OSError(5, "Input/output error")
-        return pread(fd, length, offset)
-
-    monkeypatch.setattr(os, "pread", failing)
+    fabricate.deny_reading(monkeypatch, tmp_path / "ckpt-2.index")
     report = prune(tmp_path, THREE)
     assert fabricate.names(tmp_path) == {"ckpt-2", *NEWEST}
     told = "it cannot be told whether it restores: its index cannot be read: Input/output error"
@@ -231,15 +223,7 @@ def test_data_that_cannot_be_read_prove_nothing(
 ) -> None:
     """A checkpoint whose step cannot be read stays, says why, and stands for none that can be."""
     counted_run(tmp_path, 7)
-    inode = (tmp_path / "ckpt-7.data-00000-of-00001").stat().st_ino
-    pread = os.pread
-
-    def failing(fd: int, length: int, offset: int) -> bytes:
-        if os.fstat(fd).st_ino == inode:
-            raise OSError(5, "Input/output error")
-        return pread(fd, length, offset)
-
-    monkeypatch.setattr(os, "pread", failing)
+    fabricate.deny_reading(monkeypatch, tmp_path / "ckpt-7.data-00000-of-00001")
     report = prune(tmp_path, policy)
     kept = {"ckpt-6"} if policy is not THREE else NEWEST
     assert fabricate.names(tmp_path) == {*kept, "ckpt-7"}

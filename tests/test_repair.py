@@ -208,16 +208,8 @@ def test_latest_that_does_not_pass_gives_way(tmp_path: Path) -> None:
 def test_latest_that_cannot_be_read_is_no_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that the disk does not give just now proves nothing, and the state stays as it is."""
     fabricate.run(tmp_path, 3)
-    inode = (tmp_path / "ckpt-3.index").stat().st_ino
     before = fabricate.contents(tmp_path)
-    pread = os.pread
-
-    def failing(fd: int, length: int, offset: int) -> bytes:
-        if os.fstat(fd).st_ino == inode:
-            raise OSError(5, "Input/output error")
-        return pread(fd, length, offset)
-
-    monkeypatch.setattr(os, "pread", failing)
+    fabricate.deny_reading(monkeypatch, tmp_path / "ckpt-3.index")
     with pytest.raises(UnreadableError, match="ckpt-3, the latest in the state file: it cannot be told"):
         repair(tmp_path)
     monkeypatch.undo()
@@ -240,16 +232,8 @@ def test_newer_one_that_cannot_be_read_is_not_passed_over(
     else:
         lines = fabricate.state_text(["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-9"])
         (tmp_path / "checkpoint").write_text(lines if state != "garbled" else "}{")
-    inode = (tmp_path / f"ckpt-{number}.index").stat().st_ino
     before = fabricate.contents(tmp_path)
-    pread = os.pread
-
-    def failing(fd: int, length: int, offset: int) -> bytes:
-        if os.fstat(fd).st_ino == inode:
-            raise OSError(5, "Input/output error")
-        return pread(fd, length, offset)
-
-    monkeypatch.setattr(os, "pread", failing)
+    fabricate.deny_reading(monkeypatch, tmp_path / f"ckpt-{number}.index")
     if known:
         repair(tmp_path)
         assert latest(tmp_path) == "ckpt-3"
@@ -883,15 +867,7 @@ def test_latest_whose_data_cannot_be_read_is_no_bad_one(
     """What the system refuses to read of the latest is no reason to go back to an older one."""
     fabricate.run(tmp_path, 3)
     before = fabricate.contents(tmp_path)
-    inode = (tmp_path / "ckpt-3.data-00000-of-00001").stat().st_ino
-    preadv = os.preadv
-
-    def failing(fd: int, buffers: list[memoryview], offset: int) -> int:
-        if os.fstat(fd).st_ino == inode:
-            raise OSError(5, "Input/output error")
-        return preadv(fd, buffers, offset)
-
-    monkeypatch.setattr(os, "preadv", failing)
+    fabricate.deny_reading(monkeypatch, tmp_path / "ckpt-3.data-00000-of-00001")
     with pytest.raises(UnreadableError, match="cannot be told whether ckpt-3"):
         repair(tmp_path, proofs=Proofs(Level.DATA))
     assert fabricate.contents(tmp_path) == before
